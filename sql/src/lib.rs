@@ -5,9 +5,13 @@
 
 pub mod cluster;
 pub mod configuration;
+pub mod install;
+mod preflight;
 pub mod session;
 pub mod conninfo;
 pub mod tls;
 
 pub use cluster::{Cluster, ClusterNameError, quote_ident, quote_literal};
+pub use install::{InstallError, InstallReport};
+pub use preflight::Refusal;
 pub use session::{ConnectError, Session, SessionOptions, error_text};
