@@ -1,1 +1,3 @@
-//! placeholder
+//! slon: the worker of one node.
+
+pub mod logging;
