@@ -1,1 +1,3 @@
-//! placeholder
+//! slonctl: what an operator of a cluster does with one command each.
+
+pub mod throwaway;
