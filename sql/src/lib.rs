@@ -3,13 +3,24 @@
 //! All SQL text of Trunkline lives in this crate: the cluster schema in `schema/*.sql`, the statements of the
 //! programs as functions grouped by concern. Nothing here knows about scripts or threads of work.
 
+pub mod admin;
+pub mod apply_statement;
 pub mod cluster;
+pub mod compare;
 pub mod configuration;
+pub mod events;
 pub mod install;
+pub mod log_selection;
 mod preflight;
+pub mod relation;
 pub mod session;
+pub mod snapshot;
+pub mod subscription;
 pub mod conninfo;
+pub mod copy;
 pub mod tls;
+pub mod trouble;
+pub mod wire;
 
 pub use cluster::{Cluster, ClusterNameError, quote_ident, quote_literal};
 pub use install::{InstallError, InstallReport};

@@ -1,0 +1,114 @@
+//! The statements that read changes from a provider: log rows of a window and sequence values.
+
+use std::fmt::Write as _;
+
+use crate::Cluster;
+use crate::snapshot::Window;
+
+/// Tables that share one window: usually all tables of all sets a node gets from one origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowTables {
+    /// What has to be applied.
+    pub window: Window,
+    /// Table ids (`tab_id`).
+    pub tables: Vec<i32>,
+}
+
+/// Which log tables hold rows, from `sl_log_status` of the node that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTables {
+    /// Status 0.
+    First,
+    /// Status 1.
+    Second,
+    /// A switch is going on (2, 3): either may.
+    Both,
+}
+
+impl LogTables {
+    /// Reads `sl_log_status.last_value`.
+    #[must_use]
+    pub fn from_status(status: i64) -> Self {
+        match status {
+            0 => Self::First,
+            1 => Self::Second,
+            _ => Self::Both,
+        }
+    }
+
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::First => &["sl_log_1"],
+            Self::Second => &["sl_log_2"],
+            Self::Both => &["sl_log_1", "sl_log_2"],
+        }
+    }
+}
+
+/// Columns of a log row in the order in which they are selected and stored.
+pub const LOG_COLUMNS: &str = "log_origin, log_txid, log_tableid, log_actionseq, log_tablenspname, log_tablerelname, \
+                               log_cmdtype, log_cmdupdncols, log_cmdargs";
+
+/// What to read from one provider for one group of SYNCs.
+#[derive(Debug, Clone)]
+pub struct LogSelection<'a> {
+    /// Origin of the changes.
+    pub origin: i32,
+    /// Log tables to look into.
+    pub log_tables: LogTables,
+    /// Windows and their tables; may be empty when only scripts are wanted.
+    pub groups: &'a [WindowTables],
+    /// Window of `sl_log_script`; None when this provider is not asked for scripts.
+    pub scripts: Option<&'a Window>,
+}
+
+impl LogSelection<'_> {
+    /// `COPY (…) TO STDOUT` in binary format and `log_actionseq` order; None if there is nothing to ask for.
+    #[must_use]
+    pub fn copy_statement(&self, cluster: &Cluster) -> Option<String> {
+        let mut parts = Vec::new();
+        for log_table in self.log_tables.names() {
+            for group in self.groups.iter().filter(|group| !group.tables.is_empty()) {
+                let mut tables = String::new();
+                for (index, table) in group.tables.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "," };
+                    let _ = write!(tables, "{separator}{table}");
+                }
+                parts.push(format!(
+                    "select {LOG_COLUMNS} from @NAMESPACE@.{log_table} where log_origin = {} and {} \
+                     and log_tableid = any ('{{{tables}}}'::int4[])",
+                    self.origin,
+                    group.window.condition("log_txid"),
+                ));
+            }
+        }
+        if let Some(window) = self.scripts {
+            parts.push(format!(
+                "select log_origin, log_txid, null::int4, log_actionseq, null::text, null::text, log_cmdtype, \
+                 null::int4, log_cmdargs from @NAMESPACE@.sl_log_script where log_origin = {} and {}",
+                self.origin,
+                window.condition("log_txid"),
+            ));
+        }
+        if parts.is_empty() {
+            return None;
+        }
+        let union = parts.join(" union all ");
+        Some(cluster.sql(&format!("copy ({union} order by 4) to stdout (format binary)")))
+    }
+}
+
+/// `COPY … FROM STDIN` (binary) into the log table that is being written on this node.
+#[must_use]
+pub fn forward_statement(cluster: &Cluster, log_table: &str) -> String {
+    cluster.sql(&format!("copy @NAMESPACE@.{log_table} ({LOG_COLUMNS}) from stdin (format binary)"))
+}
+
+/// The newest value of each sequence of the sets (`$1` origin, `$2` sets, `$3` first and `$4` last event number).
+///
+/// Newest, not greatest: a sequence that was set back on the origin is set back here as well.
+pub const SEQUENCE_VALUES: &str = "select distinct on (seql_seqid) seql_seqid, seql_last_value
+       from @NAMESPACE@.sl_seqlog
+      where seql_origin = $1 and seql_ev_seqno >= $3 and seql_ev_seqno <= $4
+        and seql_seqid in (select seq_id from @NAMESPACE@.sl_sequence where seq_set = any ($2))
+      order by seql_seqid, seql_ev_seqno desc";
