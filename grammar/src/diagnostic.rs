@@ -1,6 +1,12 @@
 //! What is wrong with a script, in slonik's words and with the place.
 
+use crate::snippet;
 use crate::source::{SourceMap, Span};
+
+/// Errors that are kept one by one; a script with more is broken in one place, not in a thousand.
+const MAX_ERRORS: usize = 100;
+/// Warnings that are kept one by one.
+const MAX_WARNINGS: usize = 100;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,10 +58,90 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// The whole message: `file:line: message`, the source line with carets, related places, help.
-    /// Several lines, each ended by a line feed.
+    pub(crate) fn error(phase: Phase, span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, phase, message: message.into(), span, help: None, related: Vec::new() }
+    }
+
+    pub(crate) fn warning(phase: Phase, span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(phase, span, message) }
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.related.push(Related { span, label: label.into() });
+        self
+    }
+
+    /// The whole message: `file:line: message`, the source line with carets, how the line came into
+    /// the script, related places, help. Several lines, each ended by a line feed; passwords in
+    /// connection strings are masked.
     #[must_use]
     pub fn render(&self, sources: &SourceMap) -> String {
-        format!("{}: {}\n", sources.location(self.span), self.message)
+        let mut out = format!("{}: {}\n", sources.location(self.span), snippet::mask_passwords(&self.message));
+        snippet::push(&mut out, sources, self.span);
+        for via in sources.via(self.span) {
+            out.push_str(&format!("  {}: {}\n", sources.location(via.span), via.label));
+            snippet::push(&mut out, sources, via.span);
+        }
+        for related in &self.related {
+            out.push_str(&format!("  {}: {}\n", sources.location(related.span), related.label));
+            snippet::push(&mut out, sources, related.span);
+        }
+        if let Some(help) = &self.help {
+            out.push_str(&format!("  help: {help}\n"));
+        }
+        out
+    }
+}
+
+/// Collects findings, up to a bound.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    kept: Vec<Diagnostic>,
+    errors: usize,
+    warnings: usize,
+    last_error: Option<Span>,
+}
+
+impl Findings {
+    pub(crate) fn push(&mut self, finding: Diagnostic) {
+        let (count, bound) = match finding.severity {
+            Severity::Error => {
+                self.last_error = Some(finding.span);
+                (&mut self.errors, MAX_ERRORS)
+            }
+            Severity::Warning => (&mut self.warnings, MAX_WARNINGS),
+        };
+        *count += 1;
+        if *count <= bound {
+            self.kept.push(finding);
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Whether one more error would only be counted.
+    pub(crate) fn errors_are_full(&self) -> bool {
+        self.errors >= MAX_ERRORS
+    }
+
+    /// Whether one more warning would only be counted.
+    pub(crate) fn warnings_are_full(&self) -> bool {
+        self.warnings >= MAX_WARNINGS
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        if let Some(span) = self.last_error.filter(|_| self.errors > MAX_ERRORS) {
+            let more = self.errors - MAX_ERRORS;
+            let message = format!("ERROR: {more} more errors are not shown; this is the last one");
+            self.kept.push(Diagnostic::error(Phase::Syntax, span, message));
+        }
+        self.kept
     }
 }

@@ -5,15 +5,29 @@
 //! wrong, and is then complete and checked as far as that needs no database.
 
 pub mod ast;
+mod build;
+mod check;
 mod diagnostic;
+mod form;
+mod help;
 mod lexer;
+mod mismatch;
+mod option;
+mod parser;
+mod preamble;
+mod snippet;
 mod source;
+mod syntax;
 
 use std::path::{Path, PathBuf};
 
 pub use ast::*;
 pub use diagnostic::{Diagnostic, Phase, Related, Severity};
 pub use source::{SourceMap, Span, Via};
+
+use lexer::Lexer;
+use parser::ScriptParser;
+use source::Origin;
 
 /// How to read a script.
 #[derive(Debug, Clone)]
@@ -57,12 +71,26 @@ impl Parsed {
 #[must_use]
 pub fn parse_file(path: &Path, options: &ParseOptions) -> Parsed {
     let name = path.display().to_string();
-    let _ = (name, options);
-    Parsed { script: None, diagnostics: Vec::new(), sources: SourceMap::default() }
+    match lexer::read_bounded(path) {
+        Ok(text) => parse(Lexer::new(&name, text, path.canonicalize().ok(), options), options),
+        Err(error) => {
+            let mut sources = SourceMap::default();
+            let (source, _) = sources.add_file(name.clone(), Vec::new(), Origin::Main);
+            let place = Span { source, start: 0, end: 0, line: 1 };
+            let finding = Diagnostic::error(Phase::Syntax, place, format!("could not open file '{name}'"))
+                .help(lexer::plain_error(&error));
+            Parsed { script: None, diagnostics: vec![finding], sources }
+        }
+    }
 }
 
 /// Reads a script from memory; `name` stands in front of the messages (`<stdin>` for standard input).
 #[must_use]
-pub fn parse_text(_name: &str, _text: impl Into<Vec<u8>>, _options: &ParseOptions) -> Parsed {
-    Parsed { script: None, diagnostics: Vec::new(), sources: SourceMap::default() }
+pub fn parse_text(name: &str, text: impl Into<Vec<u8>>, options: &ParseOptions) -> Parsed {
+    parse(Lexer::new(name, text.into(), None, options), options)
+}
+
+fn parse(lexer: Lexer<'_>, options: &ParseOptions) -> Parsed {
+    let (script, findings, sources) = ScriptParser::new(lexer, options).run();
+    Parsed { script, diagnostics: findings.finish(), sources }
 }

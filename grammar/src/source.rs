@@ -48,6 +48,13 @@ pub(crate) struct Define {
     pub(crate) end: u32,
 }
 
+impl Define {
+    /// Where the value stands, in the source that defines it.
+    pub(crate) fn value_span(&self) -> Span {
+        Span { start: self.start, end: self.end, ..self.name_span }
+    }
+}
+
 /// A file's name and content.
 #[derive(Debug)]
 struct Text {
@@ -187,6 +194,12 @@ impl SourceMap {
         let text = position(self.texts.len());
         self.texts.push(Arc::new(Text { name, bytes: Arc::clone(&bytes) }));
         (self.push(Source { text, origin }), bytes)
+    }
+
+    /// Adds one more source over the text of source `first`; returns its number.
+    pub(crate) fn add_again(&mut self, first: u32, origin: Origin) -> u32 {
+        let text = self.sources.get(first as usize).map_or(0, |source| source.text);
+        self.push(Source { text, origin })
     }
 
     /// Adds one use of a `define`; returns the number of the source and the text that holds the value.

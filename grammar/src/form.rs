@@ -1,0 +1,80 @@
+//! The table of statements: words, options, and what builds the typed command.
+//!
+//! A statement is added here and in `slonik.pest`; nothing else knows the list.
+
+use crate::ast::Command;
+use crate::build;
+use crate::check::Checker;
+use crate::option::OptionName::{
+    self, AddId, AddSequences, BackupNode, Client, Comment, Confirmed, Connretry, Conninfo, EventNode, ExecuteOnlyOn,
+    Filename, Format, Forward, Id, Key, NewOrigin, NewSet, OldOrigin, OmitCopy, Origin, Provider, QualifiedName,
+    Receiver, Seconds, Sequences, Server, SetId, Sql, Tables, Timeout, WaitOn,
+};
+use crate::syntax::Rule;
+
+/// One statement of the language.
+pub(crate) struct Form {
+    /// Its rule in the grammar.
+    pub(crate) rule: Rule,
+    /// The words it starts with.
+    pub(crate) words: &'static str,
+    /// The options it accepts, in the order in which people write them.
+    pub(crate) options: &'static [OptionName],
+    /// Checks what was given and makes the command.
+    pub(crate) build: fn(&mut Checker<'_>) -> Command,
+}
+
+/// The form of a rule of the grammar.
+pub(crate) fn of_rule(rule: Rule) -> Option<&'static Form> {
+    FORMS.iter().find(|form| form.rule == rule)
+}
+
+macro_rules! forms {
+    ($($rule:ident $words:literal [$($option:ident),*];)*) => {
+        /// Every statement but `try`.
+        pub(crate) static FORMS: &[Form] = &[
+            $(Form { rule: Rule::$rule, words: $words, options: &[$($option),*], build: build::$rule }),*
+        ];
+    };
+}
+
+forms! {
+    echo "echo" [];
+    date "date" [Format];
+    exit "exit" [];
+    sleep "sleep" [Seconds];
+    sync "sync" [Id];
+    wait_for_event "wait for event" [Origin, Confirmed, WaitOn, Timeout];
+    init_cluster "init cluster" [Id, Comment];
+    store_node "store node" [Id, Comment, EventNode];
+    drop_node "drop node" [Id, EventNode];
+    uninstall_node "uninstall node" [Id];
+    restart_node "restart node" [];
+    resubscribe_node "resubscribe node" [Origin, Provider, Receiver];
+    clone_prepare "clone prepare" [Id, Provider, Comment];
+    clone_finish "clone finish" [Id, Provider];
+    store_path "store path" [Server, Client, Conninfo, Connretry];
+    drop_path "drop path" [Server, Client, EventNode];
+    store_listen "store listen" [Origin, Receiver, Provider];
+    drop_listen "drop listen" [Origin, Receiver, Provider];
+    create_set "create set" [Id, Origin, Comment];
+    drop_set "drop set" [Id, Origin];
+    merge_set "merge set" [Id, AddId, Origin];
+    lock_set "lock set" [Id, Origin];
+    unlock_set "unlock set" [Id, Origin];
+    move_set "move set" [Id, OldOrigin, NewOrigin];
+    subscribe_set "subscribe set" [Id, Provider, Receiver, Forward, OmitCopy];
+    unsubscribe_set "unsubscribe set" [Id, Receiver];
+    set_add_table "set add table" [SetId, Origin, Id, QualifiedName, Key, Comment, Tables, AddSequences];
+    set_add_sequence "set add sequence" [SetId, Origin, Id, QualifiedName, Comment, Sequences];
+    set_drop_table "set drop table" [Id, Origin];
+    set_drop_sequence "set drop sequence" [Id, Origin];
+    set_move_table "set move table" [Id, Origin, NewSet];
+    set_move_sequence "set move sequence" [Id, Origin, NewSet];
+    execute_script "execute script" [Filename, Sql, EventNode, ExecuteOnlyOn];
+    update_functions "update functions" [Id];
+    repair_config "repair config" [SetId, EventNode, ExecuteOnlyOn];
+    switch_log "switch log" [Id];
+    failover "failover" [Id, BackupNode];
+    failover_list "failover" [Id, BackupNode];
+}

@@ -1,0 +1,577 @@
+//! From tokens to the script: the preamble, the statements, the blocks.
+//!
+//! The script is read step by step: the tokens up to a `;` or a brace are one step, which pest reads by
+//! the `step_…` rule that fits the place. A step that makes no sense is reported and left out; reading
+//! goes on behind it, so all mistakes are reported at once. Blocks are kept on a stack of our own, with
+//! a bound, so that no script can exhaust the stack of the process.
+
+use std::path::PathBuf;
+
+use pest::iterators::Pair;
+
+use crate::ParseOptions;
+use crate::ast::{AdminNode, Command, Id, Script, Statement, StatementKind, TryBlock};
+use crate::check::{Checker, Operands};
+use crate::diagnostic::{Diagnostic, Findings, Phase};
+use crate::form::{self, Form};
+use crate::help;
+use crate::lexer::{Lexer, TokenKind, unquote};
+use crate::mismatch;
+use crate::option::{Given, OptionName, Value, ValueKind, name_and_value};
+use crate::preamble::Preamble;
+use crate::source::{SourceMap, Span};
+use crate::syntax::{Chunk, Rule};
+
+/// Blocks that may be open inside each other.
+const MAX_BLOCKS: usize = 64;
+
+/// What a block of statements is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BlockKind {
+    Script,
+    Try,
+    OnError,
+    OnSuccess,
+    /// Opened by something that makes no sense: read for its mistakes, then thrown away.
+    Broken,
+}
+
+/// A block that is being read.
+struct Block {
+    kind: BlockKind,
+    opened: Span,
+    statements: Vec<Statement>,
+    /// Whether anything was read in it, right or wrong.
+    used: bool,
+    /// The `try` a handler belongs to.
+    owner: Option<OpenTry>,
+}
+
+/// A `try` whose body is closed and which may still get handlers.
+struct OpenTry {
+    block: TryBlock,
+    first: Span,
+    last: Span,
+    broken: bool,
+}
+
+/// Reads one script.
+pub(crate) struct ScriptParser<'a> {
+    lexer: Lexer<'a>,
+    options: &'a ParseOptions,
+    chunk: Chunk,
+    preamble: Preamble,
+    blocks: Vec<Block>,
+    closed_try: Option<OpenTry>,
+}
+
+impl<'a> ScriptParser<'a> {
+    pub(crate) fn new(lexer: Lexer<'a>, options: &'a ParseOptions) -> Self {
+        Self {
+            lexer,
+            options,
+            chunk: Chunk::default(),
+            preamble: Preamble::default(),
+            blocks: Vec::new(),
+            closed_try: None,
+        }
+    }
+
+    /// Reads all of it.
+    pub(crate) fn run(mut self) -> (Option<Script>, Findings, SourceMap) {
+        let cluster = self.read_preamble();
+        let statements = self.read_statements();
+        let Lexer { findings, sources, .. } = self.lexer;
+        let script = match cluster {
+            Some((cluster, cluster_span)) if !findings.has_errors() => {
+                Some(Script { cluster, cluster_span, nodes: self.preamble.nodes, statements })
+            }
+            _ => None,
+        };
+        (script, findings, sources)
+    }
+
+    // ---- preamble --------------------------------------------------------------------------------
+
+    fn read_preamble(&mut self) -> Option<(String, Span)> {
+        self.chunk.fill(&mut self.lexer);
+        let mut cluster = None;
+        let mut complain = true;
+        if self.chunk.is_word(0, "cluster") {
+            match self.chunk.parse(Rule::step_cluster) {
+                Ok(step) => cluster = self.cluster_name(step),
+                Err(found) => self.mismatch(Rule::step_cluster, &found),
+            }
+            self.chunk.finish();
+        } else {
+            complain = false;
+            if !self.nothing_left_because_incomplete() {
+                self.mismatch_at_start(
+                    Rule::step_cluster,
+                    "a script starts with `cluster name = <name>;` and `node <number> admin conninfo = '…';`",
+                );
+            }
+        }
+        loop {
+            self.chunk.fill(&mut self.lexer);
+            if !self.chunk.is_word(0, "node") {
+                break;
+            }
+            self.read_node_line();
+        }
+        if self.preamble.nodes.is_empty() && !self.preamble.uncertain {
+            self.preamble.uncertain = true;
+            if complain && !self.nothing_left_because_incomplete() {
+                self.mismatch_at_start(
+                    Rule::step_node,
+                    "the nodes come behind the cluster name: `node <number> admin conninfo = '…';`",
+                );
+            }
+        }
+        if self.lexer.incomplete {
+            self.preamble.uncertain = true;
+        }
+        cluster
+    }
+
+    fn cluster_name(&self, step: Pair<'_, Rule>) -> Option<(String, Span)> {
+        let name = step.into_inner().flatten_rule(Rule::cluster_name)?;
+        let (span, _) = self.chunk.ends_of(&name)?;
+        Some((name.as_str().to_owned(), span))
+    }
+
+    fn read_node_line(&mut self) {
+        let place = self.step_span();
+        let number = self.chunk.tokens().get(1).filter(|token| token.kind == TokenKind::Number).map(|token| token.span);
+        let id = number.and_then(|span| self.number(span));
+        let before = id.and_then(|id| self.preamble.note(id, place));
+        if id.is_none() {
+            self.preamble.uncertain = true;
+        }
+        match self.chunk.parse(Rule::step_node) {
+            Ok(step) => {
+                let conninfo = step.into_inner().flatten_rule(Rule::string).map(|string| unquote(string.as_str()));
+                if let (Some(id), Some(before)) = (id, before) {
+                    self.lexer.findings.push(
+                        Diagnostic::error(
+                            Phase::Semantic,
+                            place,
+                            format!("Error: duplicate admin conninfo for node {id}"),
+                        )
+                        .related(before, "location of the previous definition"),
+                    );
+                } else if let (Some(id), Some(conninfo)) = (id, conninfo) {
+                    self.preamble.nodes.push(AdminNode { id, conninfo, span: place });
+                }
+            }
+            Err(found) => self.mismatch(Rule::step_node, &found),
+        }
+        self.chunk.finish();
+    }
+
+    // ---- blocks ----------------------------------------------------------------------------------
+
+    fn read_statements(&mut self) -> Vec<Statement> {
+        let start = self.step_span();
+        self.blocks.push(Block::new(BlockKind::Script, start, None));
+        loop {
+            self.chunk.fill(&mut self.lexer);
+            if self.chunk.tokens().is_empty() {
+                break;
+            }
+            if self.closed_try.is_some() && self.chunk.is_word(0, "on") {
+                self.open_handler();
+                continue;
+            }
+            self.settle_try();
+            if matches!(self.chunk.tokens().first(), Some(token) if token.kind == TokenKind::Sign(b'}')) {
+                self.close_block();
+            } else {
+                self.read_step();
+            }
+        }
+        self.settle_try();
+        self.end_of_script()
+    }
+
+    fn end_of_script(&mut self) -> Vec<Statement> {
+        let open = self.blocks.iter().rev().find(|block| block.kind != BlockKind::Script).map(|block| block.opened);
+        if let Some(opened) = open {
+            if !self.lexer.incomplete {
+                self.mismatch_with(Rule::right_brace, |finding| finding.related(opened, "this block is not closed"));
+            }
+        } else if self.blocks.iter().all(|block| !block.used) && !self.lexer.findings.has_errors() {
+            self.mismatch_at_start(Rule::step_statement, "a script has at least one statement behind the preamble");
+        }
+        self.blocks.drain(..).next().map(|script| script.statements).unwrap_or_default()
+    }
+
+    /// `}` ends the innermost block.
+    fn close_block(&mut self) {
+        let brace = self.step_span();
+        let closed = if self.blocks.len() > 1 { self.blocks.pop() } else { None };
+        let Some(block) = closed else {
+            self.mismatch_at_start(Rule::step_statement, "no block is open here");
+            self.chunk.finish();
+            return;
+        };
+        if !block.used && block.kind != BlockKind::Broken {
+            self.mismatch_at_start(Rule::step_statement, "a block holds at least one statement");
+        }
+        self.chunk.finish();
+        let statements = block.statements;
+        let fresh = |body, broken| OpenTry {
+            block: TryBlock { body, on_error: None, on_success: None },
+            first: block.opened,
+            last: brace,
+            broken,
+        };
+        self.closed_try = Some(match (block.kind, block.owner) {
+            (BlockKind::OnError, Some(mut owner)) => {
+                owner.block.on_error = Some(statements);
+                OpenTry { last: brace, ..owner }
+            }
+            (BlockKind::OnSuccess, Some(mut owner)) => {
+                owner.block.on_success = Some(statements);
+                OpenTry { last: brace, ..owner }
+            }
+            (BlockKind::Try, _) => fresh(statements, false),
+            (_, Some(owner)) => OpenTry { last: brace, broken: true, ..owner },
+            (_, None) => fresh(Vec::new(), true),
+        });
+    }
+
+    /// No more handlers: the `try` becomes a statement of the block around it.
+    fn settle_try(&mut self) {
+        let Some(closed) = self.closed_try.take() else { return };
+        if !closed.broken {
+            let span = self.lexer.sources.join(closed.first, closed.last);
+            self.add(Statement { kind: StatementKind::Try(closed.block), span });
+        }
+    }
+
+    fn add(&mut self, statement: Statement) {
+        if let Some(block) = self.blocks.last_mut() {
+            block.statements.push(statement);
+        }
+    }
+
+    /// `on error {` or `on success {` behind the `}` of a `try`.
+    fn open_handler(&mut self) {
+        let opened = self.step_span();
+        let Some(mut owner) = self.closed_try.take() else { return };
+        let kind = match self.chunk.parse(Rule::step_handler) {
+            Ok(step) => {
+                let kind =
+                    if step.into_inner().flatten_rule(Rule::kw_error).is_some() { BlockKind::OnError } else { BlockKind::OnSuccess };
+                let twice = match kind {
+                    BlockKind::OnError => owner.block.on_error.is_some(),
+                    _ => owner.block.on_success.is_some(),
+                };
+                if twice && !owner.broken {
+                    self.mismatch_at_start(Rule::step_statement, "a `try` has one `on error` and one `on success` block");
+                    BlockKind::Broken
+                } else {
+                    kind
+                }
+            }
+            Err(found) => {
+                self.mismatch(Rule::step_handler, &found);
+                BlockKind::Broken
+            }
+        };
+        let opens = self.chunk_opens_block();
+        self.chunk.finish();
+        if kind == BlockKind::Broken {
+            owner.broken = true;
+        }
+        if opens {
+            self.open_block(kind, opened, Some(owner));
+        } else {
+            self.closed_try = Some(owner);
+        }
+    }
+
+    fn open_block(&mut self, kind: BlockKind, opened: Span, owner: Option<OpenTry>) {
+        if let Some(block) = self.blocks.last_mut() {
+            block.used = true;
+        }
+        let mut block = Block::new(kind, opened, owner);
+        if self.blocks.len() == MAX_BLOCKS {
+            let message = format!("ERROR: blocks are nested deeper than {MAX_BLOCKS}");
+            self.lexer.findings.push(Diagnostic::error(Phase::Syntax, opened, message));
+        }
+        if self.blocks.len() >= MAX_BLOCKS {
+            // Read on to find the closing braces, but keep nothing: a tree this deep could not even be
+            // dropped safely.
+            block.kind = BlockKind::Broken;
+            block.owner = None;
+        }
+        self.blocks.push(block);
+    }
+
+    fn chunk_opens_block(&self) -> bool {
+        matches!(self.chunk.tokens().last(), Some(token) if token.kind == TokenKind::Sign(b'{'))
+    }
+
+    // ---- one statement ---------------------------------------------------------------------------
+
+    fn read_step(&mut self) {
+        let kind = self.blocks.last().map_or(BlockKind::Script, |block| block.kind);
+        if let Some(block) = self.blocks.last_mut() {
+            block.used = true;
+        }
+        let rule = if kind == BlockKind::Try { Rule::step_try_statement } else { Rule::step_statement };
+        let place = self.step_span();
+        match self.chunk.parse(rule) {
+            Ok(step) => {
+                let Some(inner) = step.into_inner().next() else { return self.chunk.finish() };
+                match inner.as_rule() {
+                    Rule::try_open => {
+                        self.chunk.finish();
+                        self.open_block(BlockKind::Try, place, None);
+                    }
+                    Rule::command => {
+                        if let Some(statement) = inner.into_inner().next() {
+                            read_command(&mut self.lexer, &self.chunk, &self.preamble, self.options, statement)
+                                .into_iter()
+                                .for_each(|command| {
+                                    if let Some(block) = self.blocks.last_mut() {
+                                        block.statements.push(Statement { kind: StatementKind::Command(command), span: place });
+                                    }
+                                });
+                        }
+                        self.chunk.finish();
+                    }
+                    _ => {
+                        if kind == BlockKind::Try {
+                            self.lexer.findings.push(
+                                Diagnostic::error(Phase::Syntax, place, "wait for event not allowed inside try block")
+                                    .help("nothing is committed before the block ends: wait behind the block, or in its `on success` block"),
+                            );
+                        }
+                        if let Some(command) = read_command(&mut self.lexer, &self.chunk, &self.preamble, self.options, inner)
+                            && kind != BlockKind::Try
+                        {
+                            self.add(Statement { kind: StatementKind::Command(command), span: place });
+                        }
+                        self.chunk.finish();
+                    }
+                }
+            }
+            Err(found) => {
+                if found.index == 0 && self.chunk.is_word(0, "node") {
+                    // A node line too late still tells which nodes there are.
+                    self.preamble.uncertain = true;
+                }
+                self.mismatch(rule, &found);
+                if mismatch::misses_semicolon(&self.chunk, &found) && !self.lexer.findings.errors_are_full() {
+                    self.chunk.resume_at(found.index);
+                    return;
+                }
+                let opens = self.chunk_opens_block();
+                self.chunk.finish();
+                if opens {
+                    self.open_block(BlockKind::Broken, place, None);
+                }
+            }
+        }
+    }
+
+    // ---- positions and messages --------------------------------------------------------------------
+
+    /// From the first to the last token of the step; the end of the script if there is none.
+    fn step_span(&self) -> Span {
+        let tokens = self.chunk.tokens();
+        match (tokens.first(), tokens.last()) {
+            (Some(first), Some(last)) => self.lexer.sources.join(first.span, last.span),
+            _ => self.chunk.token(0).map_or(Span { source: 0, start: 0, end: 0, line: 1 }, |token| token.span),
+        }
+    }
+
+    fn number(&mut self, span: Span) -> Option<Id> {
+        number(&self.lexer.sources, &mut self.lexer.findings, span)
+    }
+
+    fn mismatch(&mut self, rule: Rule, found: &crate::syntax::Mismatch) {
+        let at_end = found.index >= self.chunk.tokens().len();
+        if at_end && self.nothing_left_because_incomplete() {
+            return;
+        }
+        let finding = mismatch::describe(&self.lexer.sources, &self.chunk, rule, found);
+        self.lexer.findings.push(finding);
+    }
+
+    fn mismatch_at_start(&mut self, rule: Rule, help: &str) {
+        self.mismatch_with(rule, |finding| finding.help(help));
+    }
+
+    fn mismatch_with(&mut self, rule: Rule, more: impl FnOnce(Diagnostic) -> Diagnostic) {
+        let found = crate::syntax::Mismatch { index: 0, expected: Vec::new() };
+        let finding = mismatch::describe(&self.lexer.sources, &self.chunk, rule, &found);
+        self.lexer.findings.push(more(finding));
+    }
+
+    /// The text ends here only because a part of it could not be read.
+    fn nothing_left_because_incomplete(&self) -> bool {
+        self.lexer.incomplete && self.chunk.token(self.chunk.tokens().len()).is_some_and(|token| token.kind == TokenKind::End)
+    }
+}
+
+impl Block {
+    fn new(kind: BlockKind, opened: Span, owner: Option<OpenTry>) -> Self {
+        Self { kind, opened, statements: Vec::new(), used: false, owner }
+    }
+}
+
+/// A number of the language has 32 bits.
+fn number(sources: &SourceMap, findings: &mut Findings, span: Span) -> Option<Id> {
+    let digits = sources.words(span);
+    if let Ok(number) = digits.parse() {
+        return Some(number);
+    }
+    let shown: String = digits.chars().take(40).collect();
+    findings.push(
+        Diagnostic::error(Phase::Syntax, span, format!("ERROR: number {shown} is out of range"))
+            .help(format!("numbers go from 0 to {}", Id::MAX)),
+    );
+    None
+}
+
+/// Reads the options and operands of one statement and builds the command; None if anything is wrong.
+fn read_command(
+    lexer: &mut Lexer<'_>,
+    chunk: &Chunk,
+    preamble: &Preamble,
+    options: &ParseOptions,
+    statement: Pair<'_, Rule>,
+) -> Option<Command> {
+    let form = form::of_rule(statement.as_rule())?;
+    let words = form.words.split(' ').count();
+    let head = lexer.sources.join(chunk.token(0)?.span, chunk.token(words - 1)?.span);
+    let mut reader = OptionReader { lexer, chunk, form, given: Vec::new(), failed: false };
+    let mut operands = Operands::default();
+    for part in statement.into_inner() {
+        match part.as_rule() {
+            Rule::option => reader.read(part),
+            Rule::string => operands.text = Some(unquote(part.as_str())),
+            Rule::minus => operands.negative = !operands.negative,
+            Rule::number => {
+                let (span, _) = chunk.ends_of(&part)?;
+                match number(&reader.lexer.sources, &mut reader.lexer.findings, span) {
+                    Some(value) => operands.number = Some((value, span)),
+                    None => reader.failed = true,
+                }
+            }
+            Rule::failed_node => {
+                for option in part.into_inner().filter(|part| part.as_rule() == Rule::option) {
+                    reader.read(option);
+                }
+                operands.groups.push(std::mem::take(&mut reader.given));
+            }
+            _ => {}
+        }
+    }
+    let OptionReader { given, failed, .. } = reader;
+    if failed {
+        return None;
+    }
+    let sql_directory = options.check_sql_files.then(|| options.directory.clone().unwrap_or_else(PathBuf::new));
+    let mut checker = Checker {
+        form,
+        head,
+        given,
+        operands,
+        preamble,
+        sources: &lexer.sources,
+        findings: &mut lexer.findings,
+        sql_directory,
+        failed: false,
+    };
+    let command = (form.build)(&mut checker);
+    (!checker.failed).then_some(command)
+}
+
+/// Reads options, refusing those the statement does not have and those given twice.
+struct OptionReader<'r, 'a> {
+    lexer: &'r mut Lexer<'a>,
+    chunk: &'r Chunk,
+    form: &'static Form,
+    given: Vec<Given>,
+    failed: bool,
+}
+
+impl OptionReader<'_, '_> {
+    fn read(&mut self, option: Pair<'_, Rule>) {
+        let Some((name, name_pair, value_pair)) = name_and_value(option) else { return };
+        let (Some((first, last)), Some((value_span, _))) = (self.chunk.ends_of(&name_pair), self.chunk.ends_of(&value_pair))
+        else {
+            return;
+        };
+        let name_span = self.lexer.sources.join(first, last);
+        let value = match value_pair.as_rule() {
+            Rule::number => match number(&self.lexer.sources, &mut self.lexer.findings, value_span) {
+                Some(number) => Value::Number(number),
+                None => {
+                    self.failed = true;
+                    return;
+                }
+            },
+            Rule::string => Value::String(unquote(value_pair.as_str())),
+            Rule::boolean => {
+                Value::Boolean(value_pair.into_inner().next().is_some_and(|word| word.as_rule() == Rule::boolean_true))
+            }
+            _ => Value::All,
+        };
+        // `execute only on` as a list is known to one statement only.
+        let list_not_taken = name == OptionName::ExecuteOnlyOn
+            && matches!(value, Value::String(_))
+            && self.form.rule != Rule::execute_script;
+        if !self.form.options.contains(&name) || list_not_taken {
+            self.refuse_unknown(name, name_span, list_not_taken);
+            return;
+        }
+        // A number and a list of the same name are two options to slonik.
+        let same = |given: &&Given| {
+            given.name == name
+                && (name.kind() != ValueKind::NumberOrString
+                    || name == OptionName::Id
+                    || matches!(given.value, Value::String(_)) == matches!(value, Value::String(_)))
+        };
+        if let Some(before) = self.given.iter().find(same) {
+            let message = format!("option {} already defined on line {}", name.label(), before.name_span.line);
+            let before = before.name_span;
+            self.refuse(Diagnostic::error(Phase::Option, name_span, message).related(before, "given here before"));
+            return;
+        }
+        self.given.push(Given { name, value, name_span, value_span });
+    }
+
+    fn refuse_unknown(&mut self, name: OptionName, span: Span, list: bool) {
+        let written = self.lexer.sources.words(span).into_owned();
+        let labels = self.form.options.iter().map(|option| option.label());
+        let options = help::options_of(self.form);
+        let help = match help::nearest(&written, labels) {
+            _ if list => format!("`{}` takes one number behind `execute only on`", self.form.words),
+            Some(near) if near != name.label() => format!("did you mean `{near}`? {options}"),
+            _ => options,
+        };
+        self.refuse(Diagnostic::error(Phase::Option, span, format!("option {} not allowed here", name.label())).help(help));
+    }
+
+    fn refuse(&mut self, finding: Diagnostic) {
+        self.failed = true;
+        self.lexer.findings.push(finding);
+    }
+}
+
+/// The first pair of a rule among pairs and what they hold.
+trait FlattenRule<'i> {
+    fn flatten_rule(self, rule: Rule) -> Option<Pair<'i, Rule>>;
+}
+
+impl<'i> FlattenRule<'i> for pest::iterators::Pairs<'i, Rule> {
+    fn flatten_rule(self, rule: Rule) -> Option<Pair<'i, Rule>> {
+        self.flatten().find(|pair| pair.as_rule() == rule)
+    }
+}
