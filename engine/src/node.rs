@@ -1,6 +1,7 @@
 //! What all parts of a running slon share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub struct Node {
     pub parameters: Arc<Parameters>,
     /// The cluster as the local database knows it; replaced by [`Node::reload`].
     pub configuration: watch::Sender<Arc<Configuration>>,
+    /// Grows with every [`Node::reload`]: what was learned before may be outdated.
+    pub generation: AtomicU64,
     /// Rung when something new may be in the local database (an event stored, a confirmation forwarded).
     pub local_news: Notify,
     /// What each part is doing, for `sl_components`.
@@ -41,12 +44,19 @@ impl Node {
         self.configuration.borrow().clone()
     }
 
+    /// How often the configuration was read; tables may have moved between sets when it grew.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Reads the configuration again; watchers are woken only if it changed.
     ///
     /// # Errors
     /// Any database error of the read.
     pub async fn reload(&self, session: &Session) -> Result<Arc<Configuration>, tokio_postgres::Error> {
         let fresh = Arc::new(configuration::load(session, &self.cluster).await?);
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.configuration.send_if_modified(|current| {
             let changed = **current != *fresh;
             if changed {
@@ -60,17 +70,6 @@ impl Node {
     /// Options for a session of this slon; `role` follows `slon.` in `application_name`, as in Slony.
     #[must_use]
     pub fn session_options(&self, role: &str) -> SessionOptions {
-        let mut on_connect = Vec::new();
-        if let Some(sql) = &self.parameters.sql_on_connection {
-            on_connect.push(sql.clone());
-        }
-        // What is applied must be read the way it was logged, whatever the role's or database's defaults are.
-        on_connect.push(
-            "set datestyle to iso; set intervalstyle to postgres; set standard_conforming_strings to on; \
-             set lc_monetary to 'C'; set statement_timeout to 0; set lock_timeout to 0; \
-             set idle_in_transaction_session_timeout to 0"
-                .to_owned(),
-        );
-        SessionOptions { application_name: format!("slon.{role}"), on_connect, ..SessionOptions::default() }
+        crate::sessions::options(&self.parameters, role)
     }
 }

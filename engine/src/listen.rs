@@ -1,0 +1,282 @@
+//! The remote listener: fetches events and confirmations from one provider and hands them on.
+//!
+//! It wakes on the provider's `"_C_Event"` notification and polls as well, so a provider served by a real Slony slon,
+//! which does not notify, is read too. Events go to the queues of the origins' workers; confirmations are stored here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Statement;
+use tokio_util::sync::CancellationToken;
+use trunkline_sql::configuration::Configuration;
+use trunkline_sql::events::{self, Confirmation};
+use trunkline_sql::{Session, error_text};
+
+use crate::backoff::{Backoff, TroubleReport};
+use crate::logging as log;
+use crate::node::Node;
+use crate::provider::{Provider, ProviderError};
+use crate::queue::EventQueue;
+
+/// Most events per origin in one poll.
+const EVENTS_PER_POLL: i64 = 500;
+/// Idle polls of a provider that notifies: a safety net only.
+const IDLE_POLL: Duration = Duration::from_secs(5);
+/// Idle polls of a provider that does not notify.
+const BLIND_POLL: Duration = Duration::from_millis(1000);
+/// Least time between two polls, so that a flood of notifications costs one poll per pause.
+const LEAST_PAUSE: Duration = Duration::from_millis(4);
+
+/// Queues of all origins that have a worker.
+#[derive(Debug, Default)]
+pub struct Queues {
+    by_origin: Mutex<HashMap<i32, Arc<EventQueue>>>,
+}
+
+impl Queues {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Arc<EventQueue>>> {
+        self.by_origin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue of an origin, if it has a worker.
+    #[must_use]
+    pub fn get(&self, origin: i32) -> Option<Arc<EventQueue>> {
+        self.lock().get(&origin).cloned()
+    }
+
+    /// Adds the queue of a new worker.
+    pub fn insert(&self, origin: i32, queue: Arc<EventQueue>) {
+        self.lock().insert(origin, queue);
+    }
+
+    /// Removes the queue of a worker that ended.
+    pub fn remove(&self, origin: i32) {
+        self.lock().remove(&origin);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ListenError {
+    #[error("{0}")]
+    Provider(#[from] ProviderError),
+    #[error("local database: {}", error_text(.0))]
+    Local(tokio_postgres::Error),
+    #[error("local database: {0}")]
+    Connect(#[from] trunkline_sql::ConnectError),
+    #[error(
+        "node {node} did not answer within {seconds} s (remote_listen_timeout); it is overloaded or the network is cut"
+    )]
+    Timeout { node: i32, seconds: u64 },
+    #[error("node {node}: the connection was closed")]
+    Closed { node: i32 },
+}
+
+/// Listens to one provider until cancelled.
+pub async fn run(node: Arc<Node>, provider: i32, queues: Arc<Queues>, cancel: CancellationToken) {
+    let mut report = TroubleReport::new(format!("remoteListenThread_{provider}"), node.id);
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    log::debug1!("remoteListenThread_{provider}: thread starts");
+    let mut local = None;
+    loop {
+        let started = Instant::now();
+        let outcome = tokio::select! {
+            () = cancel.cancelled() => break,
+            outcome = serve(&node, provider, &queues, &mut local, &mut report) => outcome,
+        };
+        let Err(error) = outcome;
+        if started.elapsed() > Duration::from_secs(5) {
+            backoff.reset();
+        }
+        let pause = backoff.next_pause();
+        report.note(&error.to_string());
+        if let Some(session) = &local {
+            report.publish(session, &node.cluster).await;
+        }
+        let mut configuration = node.configuration.subscribe();
+        let path = node.current().paths.get(&provider).cloned();
+        let path_changed = async {
+            // A new conninfo is tried at once.
+            while configuration.changed().await.is_ok() {
+                if configuration.borrow().paths.get(&provider) != path.as_ref() {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+            () = path_changed => backoff.reset(),
+        }
+    }
+    if let Some(session) = local.filter(|_| report.is_open()) {
+        report.clear(&session, &node.cluster).await;
+    }
+    log::debug1!("remoteListenThread_{provider}: thread done");
+}
+
+struct Listener<'a> {
+    node: &'a Node,
+    provider: Provider,
+    local: &'a Session,
+    queues: &'a Queues,
+    fetch: Statement,
+    confirmations: Statement,
+    /// Newest confirmation known here, by origin and receiver.
+    known: HashMap<(i32, i32), i64>,
+}
+
+async fn serve(
+    node: &Node,
+    provider: i32,
+    queues: &Queues,
+    local: &mut Option<Session>,
+    report: &mut TroubleReport,
+) -> Result<std::convert::Infallible, ListenError> {
+    if local.as_ref().is_none_or(|session| session.is_closed()) {
+        *local = Some(Session::connect(&node.conninfo, &node.session_options(&format!("node_{provider}_listen"))).await?);
+    }
+    let Some(local) = local.as_ref() else { return Err(ListenError::Closed { node: node.id }) };
+    let remote = Provider::connect(node, provider, &format!("node_{provider}_listen")).await?;
+    let database = |source| ListenError::Provider(ProviderError::Database { node: provider, source });
+    let channel = node.cluster.event_channel_name();
+    remote.session.batch_execute(&format!("listen {}", node.cluster.event_channel())).await.map_err(database)?;
+    let delayed = node.parameters.lag_interval.is_some();
+    let fetch = remote.session.prepare(&events::fetch_statement(&node.cluster, delayed)).await.map_err(database)?;
+    let confirmations =
+        remote.session.prepare(&events::confirmations_statement(&node.cluster)).await.map_err(database)?;
+    let ours = node.cluster.sql(
+        "select exists (select 1 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                         where n.nspname = @CLUSTER@ and p.proname = 'tl_version')",
+    );
+    let notifies = remote.session.query_one(&ours, &[]).await.and_then(|row| row.try_get(0)).map_err(database)?;
+    report.clear(local, &node.cluster).await;
+    log::debug1!("remoteListenThread_{provider}: connected to {}", remote.session.target());
+
+    let mut listener =
+        Listener { node, provider: remote, local, queues, fetch, confirmations, known: HashMap::new() };
+    let mut configuration = node.configuration.subscribe();
+    let most = if delayed {
+        Duration::from_secs(1)
+    } else if notifies {
+        IDLE_POLL
+    } else {
+        BLIND_POLL
+    };
+    let mut pause = LEAST_PAUSE;
+    loop {
+        let current = configuration.borrow_and_update().clone();
+        let polled_at = Instant::now();
+        let found = listener.poll(&current).await?;
+        // Without notifications the polls thin out slowly, so that a busy provider is read often.
+        pause = if found || !current.nodes.contains_key(&provider) {
+            LEAST_PAUSE
+        } else if notifies {
+            most
+        } else {
+            (pause * 2).min(most)
+        };
+        let full: Vec<Arc<EventQueue>> = current
+            .listens
+            .iter()
+            .filter(|listen| listen.provider == provider)
+            .filter_map(|listen| queues.get(listen.origin))
+            .filter(|queue| queue.wanted_after().is_none())
+            .collect();
+        tokio::select! {
+            rung = listener.provider.session.notified() => {
+                let channels = rung.map_err(|_| ListenError::Closed { node: provider })?;
+                if !channels.contains(&channel) {
+                    continue;
+                }
+            }
+            () = tokio::time::sleep(pause) => {}
+            changed = configuration.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            () = async {
+                match full.first() {
+                    Some(queue) => queue.room().await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+        }
+        if let Some(rest) = LEAST_PAUSE.checked_sub(polled_at.elapsed()) {
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+impl Listener<'_> {
+    /// Reads what is new; returns whether there was anything.
+    async fn poll(&mut self, configuration: &Configuration) -> Result<bool, ListenError> {
+        let id = self.provider.id;
+        let mut origins: Vec<i32> = Vec::new();
+        let mut after: Vec<i64> = Vec::new();
+        for listen in configuration.listens.iter().filter(|listen| listen.provider == id) {
+            if let Some(seqno) = self.queues.get(listen.origin).and_then(|queue| queue.wanted_after()) {
+                origins.push(listen.origin);
+                after.push(seqno);
+            }
+        }
+        let mut pair_origins = Vec::new();
+        let mut pair_receivers = Vec::new();
+        for origin in configuration.nodes.keys() {
+            for receiver in configuration.nodes.keys().filter(|receiver| **receiver != self.node.id) {
+                if origin != receiver {
+                    pair_origins.push(*origin);
+                    pair_receivers.push(*receiver);
+                }
+            }
+        }
+        let timeout = Duration::from_secs(u64::from(self.node.parameters.remote_listen_timeout));
+        let session = &self.provider.session;
+        let lag = self.node.parameters.lag_interval.clone().unwrap_or_default();
+        let reads = async {
+            // Both are sent before the first answer is awaited.
+            let fetched = async {
+                if origins.is_empty() {
+                    return Ok(Vec::new());
+                }
+                if self.node.parameters.lag_interval.is_some() {
+                    session.query(&self.fetch, &[&origins, &after, &EVENTS_PER_POLL, &lag]).await
+                } else {
+                    session.query(&self.fetch, &[&origins, &after, &EVENTS_PER_POLL]).await
+                }
+            };
+            let confirmed = async { session.query(&self.confirmations, &[&pair_origins, &pair_receivers]).await };
+            futures_util::future::try_join(fetched, confirmed).await
+        };
+        let (fetched, confirmed) = tokio::time::timeout(timeout, reads)
+            .await
+            .map_err(|_| ListenError::Timeout { node: id, seconds: timeout.as_secs() })?
+            .and_then(|(fetched, confirmed)| {
+                Ok((events::events_from(&fetched)?, events::confirmations_from(&confirmed)?))
+            })
+            .map_err(|source| ProviderError::Database { node: id, source })?;
+        let mut found = false;
+        let mut events = fetched.into_iter().peekable();
+        while let Some(first) = events.peek() {
+            let origin = first.origin;
+            let mut of_origin = Vec::new();
+            while let Some(event) = events.next_if(|event| event.origin == origin) {
+                log::debug2!("remoteListenThread_{id}: queue event {origin},{} {}", event.seqno, event.kind);
+                of_origin.push(event);
+            }
+            if let Some(queue) = self.queues.get(origin) {
+                found |= queue.offer(id, of_origin) > 0;
+            }
+        }
+        let newer: Vec<Confirmation> = confirmed
+            .into_iter()
+            .filter(|one| self.known.get(&(one.origin, one.received)).is_none_or(|known| *known < one.seqno))
+            .collect();
+        if !newer.is_empty() {
+            events::forward_confirmations(self.local, &self.node.cluster, &newer).await.map_err(ListenError::Local)?;
+            for one in newer {
+                self.known.insert((one.origin, one.received), one.seqno);
+            }
+            self.node.local_news.notify_waiters();
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,159 @@
+//! Events other than SYNC: the cluster's configuration changes.
+
+use trunkline_sql::events::{self, Event};
+use trunkline_sql::remote_event::{self, Effect, Locks};
+
+use super::{Outcome, Worker, WorkerError, gone};
+use crate::logging as log;
+use crate::queue::Queued;
+
+impl Worker {
+    /// Processes one event in a transaction of its own.
+    pub(super) async fn configuration_event(&mut self, queued: &Queued) -> Result<Outcome, WorkerError> {
+        let event = &queued.event;
+        let node = std::sync::Arc::clone(&self.node);
+        match remote_event::effect(&event.kind) {
+            Effect::EnableSubscription if event.number::<i32>(3)? == node.id => {
+                self.copy_set(queued).await?;
+            }
+            Effect::FailoverNode => self.failover_node(event).await?,
+            effect => {
+                let local = self.local.as_ref().ok_or_else(gone)?;
+                local.batch_execute("begin").await?;
+                if self.apply_effect(event, effect).await? == Outcome::Dropped {
+                    return Ok(Outcome::Dropped);
+                }
+                let local = self.local.as_ref().ok_or_else(gone)?;
+                events::store(local, &node.cluster, node.id, std::slice::from_ref(event)).await?;
+                local.batch_execute("commit").await?;
+            }
+        }
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        node.reload(local).await?;
+        self.log_effect(event);
+        Ok(Outcome::Done)
+    }
+
+    async fn apply_effect(&mut self, event: &Event, effect: Effect) -> Result<Outcome, WorkerError> {
+        let node = std::sync::Arc::clone(&self.node);
+        let cluster = &node.cluster;
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        match effect {
+            Effect::Call { sql, arguments, locks } => {
+                remote_event::lock(local, cluster, locks).await?;
+                remote_event::run(local, cluster, sql, arguments, event).await?;
+                if event.kind == "CLONE_NODE" {
+                    log::config!("{}: node {} is a clone of node {}", self.actor, event.text(1), event.text(2));
+                }
+            }
+            Effect::DropNode => {
+                remote_event::lock(local, cluster, Locks::Config).await?;
+                let mut dropped = Vec::new();
+                for item in event.text(1).split(',') {
+                    let id: i32 = item.trim().parse().map_err(|_| {
+                        WorkerError::Waiting(format!(
+                            "event {},{} DROP_NODE: `{item}` in ev_data1 is not a node number",
+                            event.origin, event.seqno
+                        ))
+                    })?;
+                    dropped.push(id);
+                }
+                if dropped.contains(&node.id) {
+                    log::warn!("{}: this node was dropped from the cluster; removing the schema", self.actor);
+                    remote_event::drop_node(local, cluster, node.id).await?;
+                    local.batch_execute("commit; begin").await?;
+                    remote_event::uninstall(local, cluster).await?;
+                    local.batch_execute("commit").await?;
+                    return Ok(Outcome::Dropped);
+                }
+                for id in dropped {
+                    remote_event::drop_node(local, cluster, id).await?;
+                    log::config!("disableNode: no_id={id}");
+                }
+            }
+            Effect::EnableSubscription => {
+                remote_event::lock(local, cluster, Locks::Config).await?;
+                let (set, provider, receiver) = (event.number(1)?, event.number(2)?, event.number(3)?);
+                remote_event::enable_subscription(local, cluster, set, provider, receiver).await?;
+            }
+            Effect::AcceptSet => self.accept_set(event).await?,
+            Effect::Sync | Effect::FailoverNode | Effect::None => {}
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// A set has a new origin: it goes on from here once the old origin's MOVE_SET has been processed.
+    async fn accept_set(&mut self, event: &Event) -> Result<(), WorkerError> {
+        let (set, old, new): (i32, i32, i32) = (event.number(1)?, event.number(2)?, event.number(3)?);
+        let move_seqno: i64 = event.number(4)?;
+        let node = std::sync::Arc::clone(&self.node);
+        if old == node.id {
+            return Ok(());
+        }
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        remote_event::lock(local, &node.cluster, Locks::Config).await?;
+        if !remote_event::move_set_is_here(local, &node.cluster, set, old, new, move_seqno).await? {
+            return Err(WorkerError::Waiting(format!(
+                "set {set} moves from node {old} to node {new}: waiting for MOVE_SET {old},{move_seqno}"
+            )));
+        }
+        Ok(remote_event::accept_set(local, &node.cluster, set, event).await?)
+    }
+
+    /// A node has failed: subscriptions turn to the temporary origin at once, the sets move when everything that any
+    /// survivor had of the failed node has arrived here.
+    async fn failover_node(&mut self, event: &Event) -> Result<(), WorkerError> {
+        let node = std::sync::Arc::clone(&self.node);
+        let cluster = &node.cluster;
+        let failed: i32 = event.number(1)?;
+        let last_seqno: i64 = event.number(2)?;
+        let all_failed: Vec<i32> = event.text(3).split(',').filter_map(|item| item.trim().parse().ok()).collect();
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        local.batch_execute("begin").await?;
+        remote_event::lock(local, cluster, Locks::Config).await?;
+        remote_event::failed_node(local, cluster, failed, self.origin, &all_failed).await?;
+        local.batch_execute("commit").await?;
+        node.reload(local).await?;
+        if !events::has_event(local, cluster, failed, last_seqno).await? {
+            return Err(WorkerError::Waiting(format!(
+                "node {failed} failed: waiting for its last event {failed},{last_seqno} to arrive from node {}",
+                self.origin
+            )));
+        }
+        local.batch_execute("begin").await?;
+        remote_event::lock(local, cluster, Locks::EventAndConfig).await?;
+        remote_event::failover_set(local, cluster, failed, self.origin, last_seqno).await?;
+        events::store(local, cluster, node.id, std::slice::from_ref(event)).await?;
+        local.batch_execute("commit").await?;
+        Ok(())
+    }
+
+    /// The lines that scrapers of slon's log look for.
+    fn log_effect(&self, event: &Event) {
+        let text = |number| event.text(number);
+        match event.kind.as_str() {
+            "STORE_NODE" => log::config!("storeNode: no_id={} no_comment='{}'", text(1), text(2)),
+            "ENABLE_NODE" => log::config!("enableNode: no_id={}", text(1)),
+            "STORE_PATH" => {
+                log::config!("storePath: pa_server={} pa_client={} pa_connretry={}", text(1), text(2), text(4));
+            }
+            "STORE_SET" => {
+                log::config!("storeSet: set_id={} set_origin={} set_comment='{}'", text(1), text(2), text(3));
+            }
+            "DROP_SET" => log::config!("dropSet: set_id={}", text(1)),
+            "SUBSCRIBE_SET" => log::config!(
+                "storeSubscribe: sub_set={} sub_provider={} sub_receiver={} sub_forward='{}'",
+                text(1),
+                text(2),
+                text(3),
+                text(4)
+            ),
+            "ENABLE_SUBSCRIPTION" => log::config!("enableSubscription: sub_set={}", text(1)),
+            "UNSUBSCRIBE_SET" => log::config!("unsubscribeSet: sub_set={} sub_receiver={}", text(1), text(2)),
+            "MOVE_SET" | "ACCEPT_SET" => {
+                log::config!("moveSet: set_id={} old_origin={} new_origin={}", text(1), text(2), text(3));
+            }
+            _ => {}
+        }
+    }
+}
