@@ -129,8 +129,10 @@ macro_rules! debug1_line { ($($a:tt)+) => { $crate::logging::event!("slon.DEBUG1
 /// Logs at DEBUG2.
 macro_rules! debug2_line { ($($a:tt)+) => { $crate::logging::event!("slon.DEBUG2", DEBUG, $($a)+) } }
 /// Logs at DEBUG3.
+#[allow(unused_macros)]
 macro_rules! debug3_line { ($($a:tt)+) => { $crate::logging::event!("slon.DEBUG3", TRACE, $($a)+) } }
 /// Logs at DEBUG4.
+#[allow(unused_macros)]
 macro_rules! debug4_line { ($($a:tt)+) => { $crate::logging::event!("slon.DEBUG4", TRACE, $($a)+) } }
 
 #[allow(unused_imports)]
@@ -350,7 +352,9 @@ fn send_to_syslog(syslog: &Syslog, level: Level, text: &str, pid: u32) -> bool {
     let mut socket = SYSLOG_SOCKET.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..2 {
         if socket.is_none() {
-            *socket = UnixDatagram::unbound().ok().filter(|new| new.connect("/dev/log").is_ok());
+            *socket = UnixDatagram::unbound()
+                .ok()
+                .filter(|new| new.connect("/dev/log").is_ok());
         }
         match socket.as_ref().map(|open| open.send(message.as_bytes())) {
             Some(Ok(_)) => return true,
@@ -368,7 +372,10 @@ mod tests {
     use super::*;
 
     fn time() -> Zoned {
-        "2026-11-22T05:48:41.25Z".parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC)
+        "2026-11-22T05:48:41.25Z"
+            .parse::<Timestamp>()
+            .unwrap()
+            .to_zoned(TimeZone::UTC)
     }
 
     #[test]
@@ -388,16 +395,28 @@ mod tests {
 
     #[test]
     fn pid_and_timestamp_are_optional() {
-        let mut settings = LogSettings { pid: true, timestamp: false, ..LogSettings::default() };
+        let mut settings = LogSettings {
+            pid: true,
+            timestamp: false,
+            ..LogSettings::default()
+        };
         assert_eq!(text_line(&settings, Level::Warn, "w", &time(), 42), "[42] WARN   w");
         settings.timestamp = true;
         settings.timestamp_format = "%H:%M ".to_owned();
-        assert_eq!(text_line(&settings, Level::Fatal, "f", &time(), 42), "05:48 [42] FATAL  f");
+        assert_eq!(
+            text_line(&settings, Level::Fatal, "f", &time(), 42),
+            "05:48 [42] FATAL  f"
+        );
     }
 
     #[test]
     fn json_names_the_thread() {
-        let line = json_line(Level::Error, "remoteWorkerThread_1: SYNC \"aborted\"\nat once", &time(), 5);
+        let line = json_line(
+            Level::Error,
+            "remoteWorkerThread_1: SYNC \"aborted\"\nat once",
+            &time(),
+            5,
+        );
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["timestamp"], "2026-11-22T05:48:41.25Z");
         assert_eq!(value["level"], "ERROR");

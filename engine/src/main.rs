@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! slon: serves one node of a cluster.
+
+fn main() -> std::process::ExitCode {
+    trunkline_engine::program::main()
+}

@@ -1,0 +1,215 @@
+//! SYNC generation: turns "something happened" on this node into SYNC events.
+//!
+//! The thread looks at the newest number of a log row, every few milliseconds while there is work, rarely when idle. A
+//! change means a SYNC. A number is drawn before its transaction commits, though, so a SYNC may come too early to see the
+//! rows. Therefore the transactions that were running at a SYNC are remembered, and when one of them ends, that is a
+//! reason for another SYNC. Without that a commit could stay unseen until the next SYNC by time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use trunkline_sql::daemon::{self, CURRENT_SNAPSHOT, SyncError};
+use trunkline_sql::snapshot::Snapshot;
+use trunkline_sql::{ConnectError, Session};
+
+use crate::logging as log;
+use crate::monitor::MAIN_LOOP;
+use crate::node::Node;
+
+/// Between two looks while there is work.
+const BUSY_LOOK: Duration = Duration::from_millis(5);
+/// Between two looks when idle.
+const IDLE_LOOK: Duration = Duration::from_millis(50);
+/// How long after a change there is said to be work.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// Least time between two SYNCs: under load each carries the commits of that time.
+const SYNC_SPACING: Duration = Duration::from_millis(20);
+
+/// Why the thread cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncThreadError {
+    /// No connection.
+    #[error("syncThread: {0}")]
+    Connect(#[from] ConnectError),
+    /// Looking failed.
+    #[error("syncThread: {}", trunkline_sql::error_text(.0))]
+    Look(#[from] tokio_postgres::Error),
+    /// The SYNC failed.
+    #[error("syncThread: {0}")]
+    Sync(#[from] SyncError),
+    /// The database gave a snapshot we cannot read.
+    #[error("syncThread: {0}")]
+    Snapshot(#[from] trunkline_sql::snapshot::SnapshotError),
+}
+
+/// Why a SYNC is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// The thread has just started.
+    First,
+    /// Log rows were written.
+    Change,
+    /// A transaction that was running at the last SYNC has ended.
+    Ended,
+    /// The last SYNC is too long ago.
+    Time,
+}
+
+/// What is known since the last SYNC; pure, the looks come from outside.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Newest number of a log row at the last SYNC; the outer `None` before the first SYNC.
+    action: Option<Option<i64>>,
+    /// Transactions running at the last SYNC that may have written log rows it does not see.
+    running: Vec<i64>,
+}
+
+impl Watch {
+    /// Judges a look at the newest number.
+    fn changed(&self, action: Option<i64>) -> Option<Reason> {
+        match self.action {
+            None => Some(Reason::First),
+            Some(known) if known != action => Some(Reason::Change),
+            Some(_) => None,
+        }
+    }
+
+    /// Judges a look at the running transactions.
+    fn ended(&self, now: &Snapshot) -> Option<Reason> {
+        self.running.iter().any(|txid| now.sees(*txid)).then_some(Reason::Ended)
+    }
+
+    /// Takes note of a SYNC. Only transactions that were running when the number last changed can have written rows up to
+    /// it; those that came later without changing it have written none. So the list only shrinks without a change,
+    /// and other people's transactions cannot cause SYNCs without end.
+    fn made(&mut self, action: Option<i64>, snapshot: &Snapshot) {
+        if self.action == Some(action) {
+            self.running.retain(|txid| !snapshot.sees(*txid));
+        } else {
+            self.running = snapshot.in_progress().to_vec();
+        }
+        self.action = Some(action);
+    }
+}
+
+/// Makes SYNCs until cancelled. `ours`: the node has our schema, whose createEvent() notifies.
+pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
+    log::info!("syncThread: thread starts");
+    let session = Session::connect(&node.conninfo, &node.session_options("local_sync")).await?;
+    node.board.set("local_sync", 0, session.backend_pid(), MAIN_LOOP, None);
+    let look = session.prepare(&daemon::last_action_statement(&node.cluster)).await?;
+    let look_running = session.prepare(CURRENT_SNAPSHOT).await?;
+    let interval = Duration::from_millis(u64::from(node.parameters.sync_interval));
+    let timeout = Duration::from_millis(u64::from(node.parameters.sync_interval_timeout));
+    let mut watch = Watch::default();
+    let mut last_sync: Option<Instant> = None;
+    let mut last_change = Instant::now();
+    loop {
+        let action: Option<i64> = session.query_one(&look, &[]).await?.try_get(0)?;
+        let mut reason = watch.changed(action);
+        if reason.is_some() {
+            last_change = Instant::now();
+        } else if !watch.running.is_empty() {
+            let text: String = session.query_one(&look_running, &[]).await?.try_get(0)?;
+            reason = watch.ended(&text.parse()?);
+        }
+        let since_sync = last_sync.map(|at| at.elapsed());
+        if reason.is_none() && !timeout.is_zero() && since_sync.is_none_or(|since| since >= timeout) {
+            reason = Some(Reason::Time);
+        }
+        let spacing = since_sync.and_then(|since| SYNC_SPACING.checked_sub(since));
+        let pause = match (reason, spacing) {
+            (Some(_), Some(rest)) => rest,
+            (Some(reason), None) => {
+                let made = daemon::make_sync(&session, &node.cluster, ours).await?;
+                watch.made(made.last_action, &made.snapshot);
+                last_sync = Some(Instant::now());
+                log::debug2!(
+                    "syncThread: new sl_action_seq {} - SYNC {} ({reason:?}, {} transactions running)",
+                    made.last_action.unwrap_or(0),
+                    made.seqno,
+                    made.snapshot.in_progress().len()
+                );
+                node.board.set(
+                    "local_sync",
+                    0,
+                    session.backend_pid(),
+                    MAIN_LOOP,
+                    Some((made.seqno, "SYNC")),
+                );
+                BUSY_LOOK
+            }
+            (None, _) => pause(last_change.elapsed(), interval, since_sync, timeout),
+        };
+        tokio::select! {
+            () = node.cancel.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// How long to wait before the next look.
+fn pause(since_change: Duration, interval: Duration, since_sync: Option<Duration>, timeout: Duration) -> Duration {
+    let look = if since_change < BUSY_FOR { BUSY_LOOK } else { IDLE_LOOK };
+    let until_timeout = match since_sync {
+        Some(since) if !timeout.is_zero() => timeout.saturating_sub(since),
+        _ => Duration::MAX,
+    };
+    look.min(interval).min(until_timeout.max(Duration::from_millis(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn snapshot(text: &str) -> Snapshot {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_look_makes_a_sync_changes_make_more() {
+        let mut watch = Watch::default();
+        assert_eq!(watch.changed(None), Some(Reason::First));
+        watch.made(None, &snapshot("10:10:"));
+        assert_eq!(watch.changed(None), None);
+        assert_eq!(watch.changed(Some(1)), Some(Reason::Change));
+        watch.made(Some(1), &snapshot("12:12:"));
+        assert_eq!(watch.changed(Some(1)), None);
+    }
+
+    #[test]
+    fn a_commit_behind_the_sync_is_noticed() {
+        let mut watch = Watch::default();
+        watch.made(None, &snapshot("10:10:"));
+        // Transaction 11 drew number 1 and has not committed.
+        watch.made(Some(1), &snapshot("11:13:11"));
+        assert_eq!(watch.changed(Some(1)), None);
+        assert_eq!(watch.ended(&snapshot("11:20:11,15")), None);
+        assert_eq!(watch.ended(&snapshot("15:20:15")), Some(Reason::Ended));
+        watch.made(Some(1), &snapshot("15:21:15"));
+        // 15 began later and changed nothing: it is nobody's business.
+        assert_eq!(watch.ended(&snapshot("30:30:")), None);
+        assert!(watch.running.is_empty());
+    }
+
+    #[test]
+    fn looks_are_frequent_only_while_there_is_work() {
+        let (second, timeout) = (Duration::from_secs(1), Duration::from_secs(10));
+        let interval = Duration::from_secs(2);
+        assert_eq!(pause(Duration::ZERO, interval, Some(second), timeout), BUSY_LOOK);
+        assert_eq!(pause(second * 2, interval, Some(second), timeout), IDLE_LOOK);
+        assert_eq!(
+            pause(second * 2, Duration::from_millis(10), Some(second), timeout),
+            Duration::from_millis(10)
+        );
+        assert_eq!(
+            pause(second * 9, interval, Some(Duration::from_millis(9990)), timeout),
+            Duration::from_millis(10)
+        );
+        assert_eq!(
+            pause(second * 9, interval, Some(second * 60), Duration::ZERO),
+            IDLE_LOOK
+        );
+    }
+}
