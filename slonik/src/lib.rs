@@ -1,1 +1,121 @@
-//! placeholder
+//! slonik: the interpreter of slonik scripts, as a library.
+//!
+//! A [`Slonik`] reads scripts and executes them: parse everything, say everything that is wrong, and only then connect
+//! and begin. What it knows of events survives from one script to the next, as with several files on a command line.
+
+pub mod cli;
+mod connections;
+mod failure;
+mod interpreter;
+mod memory;
+mod progress;
+mod report;
+mod statements;
+mod waits;
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use trunkline_grammar::{ParseOptions, Parsed, Phase, parse_file, parse_text};
+use trunkline_sql::Cluster;
+
+use crate::interpreter::{Interpreter, Stop};
+use crate::memory::Memory;
+use crate::report::Report;
+pub use crate::report::{Output, Terminal};
+
+/// The exit code after any error.
+pub const EXIT_FAILED: u8 = 255;
+
+/// How scripts are executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Whether slonik waits by itself where an event builds on others (switched off by `-w`).
+    pub automatic_waits: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { automatic_waits: true }
+    }
+}
+
+/// The interpreter.
+pub struct Slonik {
+    options: Options,
+    output: Arc<dyn Output>,
+    memory: Memory,
+}
+
+impl Slonik {
+    /// An interpreter that speaks through `output`.
+    #[must_use]
+    pub fn new(options: Options, output: Arc<dyn Output>) -> Self {
+        Self {
+            options,
+            output,
+            memory: Memory::default(),
+        }
+    }
+
+    /// Runs scripts one after the other until one does not end with 0; without any, standard input. The answer is the
+    /// exit code.
+    pub async fn run_files(&mut self, files: &[impl AsRef<Path>]) -> u8 {
+        if files.is_empty() {
+            let mut text = Vec::new();
+            if let Err(error) = std::io::stdin().lock().read_to_end(&mut text) {
+                self.output.err(&format!("<stdin>: cannot be read: {error}\n"));
+                return EXIT_FAILED;
+            }
+            return self.run_text("<stdin>", text).await;
+        }
+        for file in files {
+            let parsed = parse_file(file.as_ref(), &ParseOptions::default());
+            let code = self.run_parsed(&parsed).await;
+            if code != 0 {
+                return code;
+            }
+        }
+        0
+    }
+
+    /// Runs a script from memory; `name` stands in front of its messages. The answer is the exit code.
+    pub async fn run_text(&mut self, name: &str, text: impl Into<Vec<u8>>) -> u8 {
+        let parsed = parse_text(name, text, &ParseOptions::default());
+        self.run_parsed(&parsed).await
+    }
+
+    /// Says what was found while reading, and executes the script if that was no error. The answer is the exit code.
+    pub async fn run_parsed(&mut self, parsed: &Parsed) -> u8 {
+        for finding in &parsed.diagnostics {
+            let text = finding.render(&parsed.sources);
+            match finding.phase {
+                Phase::Semantic => self.output.out(&text),
+                _ => self.output.err(&text),
+            }
+        }
+        if let Some(code) = parsed.exit_code() {
+            return code;
+        }
+        let Some(script) = &parsed.script else {
+            return EXIT_FAILED;
+        };
+        let report = Report::new(Arc::clone(&self.output));
+        let cluster = match Cluster::new(&script.cluster) {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                report.set_place(parsed.sources.location(script.cluster_span));
+                report.say(&format!("Error: {error}"));
+                return EXIT_FAILED;
+            }
+        };
+        let mut interpreter =
+            Interpreter::new(cluster, script, &parsed.sources, &mut self.memory, report, self.options);
+        match interpreter.run(script).await {
+            Ok(()) => 0,
+            Err(Stop::Failed) => EXIT_FAILED,
+            Err(Stop::Exit(code)) => code,
+        }
+    }
+}

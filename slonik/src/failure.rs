@@ -1,0 +1,108 @@
+//! Why a statement failed.
+
+use trunkline_grammar::Id;
+use trunkline_sql::InstallError;
+use trunkline_sql::admin::CallError;
+
+use crate::report::Report;
+
+/// Why a statement failed; each kind has its stream and its form.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A server refused a statement.
+    #[error("{0}")]
+    Sql(#[from] CallError),
+    /// A server refused a statement of `execute script`.
+    #[error("PGRES_FATAL_ERROR [{statement}] - {answer}")]
+    Script {
+        /// The statement's text.
+        statement: String,
+        /// What the server said.
+        answer: String,
+    },
+    /// The script does not say how to reach a node.
+    #[error("ERROR: no admin conninfo for node {0}")]
+    NoConninfo(Id),
+    /// A node cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The cluster schema could not be installed, renewed or removed.
+    #[error("Error: node {node}: {source}")]
+    Install {
+        /// Where.
+        node: Id,
+        /// Why.
+        source: InstallError,
+    },
+    /// slonik itself refuses, with the reason.
+    #[error("Error: {0}")]
+    Refused(String),
+    /// slonik itself refuses, in the original's words without `Error:`.
+    #[error("{0}")]
+    Plain(String),
+}
+
+impl Failure {
+    /// The failure of a query that slonik made to decide what to do; `question` says what it wanted to know.
+    pub(crate) fn of_query(question: &str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| Self::Sql(CallError::of_query(&format!("({question})"), source))
+    }
+
+    /// The failure of installing on `node`, in the original's words where it has some.
+    pub(crate) fn of_install(node: Id, cluster: &str) -> impl FnOnce(InstallError) -> Self {
+        move |source| match source {
+            InstallError::SchemaExists { .. } => Self::Refused(format!(
+                "namespace \"_{cluster}\" already exists in database of node {node}"
+            )),
+            source => Self::Install { node, source },
+        }
+    }
+
+    /// Prints the failure: SQL errors on standard error, everything else on standard output.
+    pub(crate) fn print(&self, report: &Report) {
+        match self {
+            Self::Sql(_) => report.complain(&self.to_string()),
+            Self::Script { .. } => report.complain_bare(&self.to_string()),
+            Self::Install {
+                node,
+                source: InstallError::Unsuitable(reasons),
+            } => {
+                for reason in reasons {
+                    report.say(&format!("Error: node {node}: {reason}"));
+                }
+            }
+            _ => report.say(&self.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::report::tests::Kept;
+
+    #[test]
+    fn each_kind_has_its_stream() {
+        let kept = Arc::new(Kept::default());
+        let report = Report::new(kept.clone());
+        report.set_place("s:3".into());
+        Failure::NoConninfo(4).print(&report);
+        Failure::Refused("no".into()).print(&report);
+        Failure::Script {
+            statement: " selekt 2;".into(),
+            answer: "ERROR:  syntax".into(),
+        }
+        .print(&report);
+        assert_eq!(
+            *kept.out.lock().unwrap(),
+            "s:3: ERROR: no admin conninfo for node 4\ns:3: Error: no\n"
+        );
+        assert_eq!(
+            *kept.err.lock().unwrap(),
+            "PGRES_FATAL_ERROR [ selekt 2;] - ERROR:  syntax\n"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! Execution of a script: blocks, `try`, transactions.
+
+use trunkline_grammar::{Command, Id, Script, SourceMap, Statement, StatementKind, TryBlock};
+use trunkline_sql::Cluster;
+use trunkline_sql::admin::{self, Call, Locks};
+
+use crate::Options;
+use crate::connections::Connections;
+use crate::failure::Failure;
+use crate::memory::Memory;
+use crate::report::Report;
+
+/// Why execution stopped before the end. What there was to say has been said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A statement failed and nothing handled it.
+    Failed,
+    /// `exit n;`
+    Exit(u8),
+}
+
+/// Where in a block execution is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Block {
+    in_try: bool,
+    /// Statements executed so far that count; `echo` and `date` do not.
+    counted: usize,
+}
+
+impl Block {
+    /// Whether an automatic wait is allowed here. Once a `try` block holds locks, what it waited for could never
+    /// arrive.
+    pub(crate) fn may_wait(self) -> bool {
+        !self.in_try || self.counted == 0
+    }
+}
+
+/// An event to be made: on which node, by which call, and what comes with it.
+pub(crate) struct Submission {
+    /// Node whose event it is.
+    pub(crate) node: Id,
+    /// Locks taken first.
+    pub(crate) locks: Locks,
+    /// The stored function.
+    pub(crate) call: Call,
+    /// Whether the node becomes the one that later events elsewhere wait for.
+    pub(crate) leads: Leads,
+}
+
+/// Whether an event takes part in the order of events across nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leads {
+    /// It waits for the last event elsewhere, and later ones wait for it.
+    Yes,
+    /// The same even where automatic waits are switched off.
+    Always,
+    /// It neither waits nor is waited for.
+    No,
+}
+
+/// One script being executed.
+pub(crate) struct Interpreter<'a> {
+    pub(crate) cluster: Cluster,
+    pub(crate) connections: Connections,
+    pub(crate) memory: &'a mut Memory,
+    pub(crate) report: Report,
+    pub(crate) options: Options,
+    pub(crate) block: Block,
+    sources: &'a SourceMap,
+}
+
+impl<'a> Interpreter<'a> {
+    pub(crate) fn new(
+        cluster: Cluster,
+        script: &Script,
+        sources: &'a SourceMap,
+        memory: &'a mut Memory,
+        report: Report,
+        options: Options,
+    ) -> Self {
+        let connections = Connections::new(cluster.clone(), report.clone(), script, sources);
+        memory.start_script();
+        Self {
+            cluster,
+            connections,
+            memory,
+            report,
+            options,
+            block: Block::default(),
+            sources,
+        }
+    }
+
+    /// Executes the statements of a script.
+    pub(crate) async fn run(&mut self, script: &Script) -> Result<(), Stop> {
+        self.run_block(&script.statements, false).await
+    }
+
+    async fn run_block(&mut self, statements: &[Statement], in_try: bool) -> Result<(), Stop> {
+        let outer = std::mem::replace(&mut self.block, Block { in_try, counted: 0 });
+        if let Some(first) = statements.first() {
+            self.report.set_place(self.sources.location(first.span));
+        }
+        self.connections.open_all().await;
+        self.remember_events().await;
+        for statement in statements {
+            match &statement.kind {
+                StatementKind::Try(block) => Box::pin(self.run_try(block)).await?,
+                StatementKind::Command(Command::Exit { code }) => return Err(Stop::Exit(*code)),
+                StatementKind::Command(command) => {
+                    self.report.set_place(self.sources.location(statement.span));
+                    self.run_command(command, in_try).await?;
+                }
+            }
+        }
+        self.block = outer;
+        Ok(())
+    }
+
+    async fn run_command(&mut self, command: &Command, in_try: bool) -> Result<(), Stop> {
+        let outcome = self.execute(command).await;
+        self.report.quiet(false);
+        let outcome = match outcome {
+            Ok(()) if in_try => Ok(()),
+            Ok(()) => self.connections.commit_all().await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = outcome {
+            failure.print(&self.report);
+            self.connections.rollback_all().await;
+            return Err(Stop::Failed);
+        }
+        if !matches!(command, Command::Echo { .. } | Command::Date { .. }) {
+            self.block.counted += 1;
+        }
+        Ok(())
+    }
+
+    async fn run_try(&mut self, block: &TryBlock) -> Result<(), Stop> {
+        let outer = self.block;
+        let outcome = self.run_block(&block.body, true).await;
+        self.block = outer;
+        match outcome {
+            Ok(()) => {
+                if let Err(failure) = self.connections.commit_all().await {
+                    failure.print(&self.report);
+                    return Err(Stop::Failed);
+                }
+                match &block.on_success {
+                    Some(handler) => self.run_block(handler, false).await,
+                    None => Ok(()),
+                }
+            }
+            Err(Stop::Failed) => {
+                self.connections.rollback_all().await;
+                match &block.on_error {
+                    Some(handler) => self.run_block(handler, false).await,
+                    None => Err(Stop::Failed),
+                }
+            }
+            Err(exit) => Err(exit),
+        }
+    }
+
+    /// Asks every node for its newest event, at the start of each block.
+    async fn remember_events(&mut self) {
+        for node in self.connections.nodes() {
+            let newest = self.newest_event(node).await;
+            let (identity, seqno) = match newest {
+                Ok(found) => found.unzip(),
+                Err(error) => {
+                    let reason = trunkline_sql::error_text(&error);
+                    self.report
+                        .say(&format!("the newest event of node {node} cannot be read: {reason}"));
+                    (None, None)
+                }
+            };
+            self.connections.set_identity(node, identity);
+            self.memory.remember(node, seqno);
+        }
+    }
+
+    /// The number the node gives itself and its newest event; None: not reachable or no cluster schema.
+    async fn newest_event(&self, node: Id) -> Result<Option<(Id, i64)>, tokio_postgres::Error> {
+        let Some(session) = self.connections.open_session(node) else {
+            return Ok(None);
+        };
+        if !admin::schema_exists(session, &self.cluster).await? {
+            return Ok(None);
+        }
+        let identity = admin::local_node_id(session, &self.cluster).await?;
+        Ok(Some((identity, admin::last_event(session, &self.cluster).await?)))
+    }
+
+    /// Begins a transaction on `node`, with the event lock inside a `try` block.
+    pub(crate) async fn begin(&mut self, node: Id) -> Result<(), Failure> {
+        self.connections.begin(node, self.block.in_try).await
+    }
+
+    /// Begins a transaction on `node` before the cluster schema is there.
+    pub(crate) async fn begin_for_install(&mut self, node: Id) -> Result<(), Failure> {
+        self.connections.begin_unprivileged(node, self.block.in_try).await
+    }
+
+    /// Makes an event and remembers its number.
+    pub(crate) async fn submit(&mut self, submission: Submission) -> Result<(), Failure> {
+        let node = submission.node;
+        let seqno = self.submit_unremembered(submission).await?;
+        self.memory
+            .remember(node, seqno.as_deref().and_then(|seqno| seqno.parse().ok()));
+        Ok(())
+    }
+
+    /// Makes an event; the answer is what the stored function returned.
+    pub(crate) async fn submit_unremembered(&mut self, submission: Submission) -> Result<Option<String>, Failure> {
+        let Submission {
+            node,
+            locks,
+            call,
+            leads,
+        } = submission;
+        self.must_be_itself(node).await?;
+        if leads != Leads::No {
+            self.wait_for_last_event_node(node, leads == Leads::Always).await?;
+        }
+        self.begin(node).await?;
+        self.connections.lock(node, locks).await?;
+        let answer = self.connections.run(node, &call).await?;
+        if leads == Leads::Always || (leads == Leads::Yes && self.options.automatic_waits) {
+            self.memory.set_last_event_node(node);
+        }
+        Ok(answer)
+    }
+
+    /// Refuses to work on a database that says it is another node than the preamble says.
+    pub(crate) async fn must_be_itself(&mut self, node: Id) -> Result<(), Failure> {
+        self.connections.session(node).await?;
+        match self
+            .connections
+            .identity(node)
+            .filter(|identity| *identity >= 0 && *identity != node)
+        {
+            Some(identity) => Err(Failure::Plain(format!(
+                "database specified in {} reports no_id {identity}; correct the admin conninfo of node {node}",
+                self.connections.declared(node)
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_block_may_wait_only_before_it_has_done_anything() {
+        assert!(
+            Block {
+                in_try: false,
+                counted: 5
+            }
+            .may_wait()
+        );
+        assert!(
+            Block {
+                in_try: true,
+                counted: 0
+            }
+            .may_wait()
+        );
+        assert!(
+            !Block {
+                in_try: true,
+                counted: 1
+            }
+            .may_wait()
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! Adding tables and sequences to sets.
+
+use trunkline_grammar::{Command, Id, ObjectSelection};
+use trunkline_sql::admin::{self, Locks, Relation, RelationKind};
+
+use crate::failure::Failure;
+use crate::interpreter::{Interpreter, Leads, Submission};
+
+/// What kind of member gets a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Table,
+    Sequence,
+}
+
+impl Interpreter<'_> {
+    pub(super) async fn set_add_table(&mut self, command: &Command) -> Result<(), Failure> {
+        let Command::SetAddTable {
+            set_id,
+            origin,
+            id,
+            tables,
+            key,
+            comment,
+            add_sequences,
+        } = command
+        else {
+            return Ok(());
+        };
+        let origin = self.begin_adding(*set_id, *origin).await?;
+        let names = match tables {
+            ObjectSelection::Name(name) => vec![name.clone()],
+            ObjectSelection::Pattern(pattern) => self.tables_like(origin, pattern).await?,
+        };
+        let default = match tables {
+            ObjectSelection::Name(name) => name,
+            ObjectSelection::Pattern(_) => "replicated table",
+        };
+        let comment = comment.as_deref().unwrap_or(default);
+        let mut wanted = *id;
+        for name in names {
+            let identity = admin::row_identity(&self.cluster, &name, key.as_deref());
+            let index = self.connections.run(origin, &identity).await?.unwrap_or_default();
+            let table = self.next_id(Member::Table, wanted.take()).await?;
+            let call = admin::set_add_table(&self.cluster, *set_id, table, &name, &index, comment);
+            self.submit(Submission {
+                node: origin,
+                locks: Locks::None,
+                call,
+                leads: Leads::Yes,
+            })
+            .await?;
+            if *add_sequences {
+                let session = self.connections.session(origin).await?;
+                let sequences = admin::serial_sequences(session, &self.cluster, &name).await?;
+                for sequence in sequences {
+                    let written = admin::written_name(&sequence.schema, &sequence.name);
+                    self.add_sequence(origin, *set_id, None, &written, &format!("sequence for {name}"))
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn set_add_sequence(&mut self, command: &Command) -> Result<(), Failure> {
+        let Command::SetAddSequence {
+            set_id,
+            origin,
+            id,
+            sequences,
+            comment,
+        } = command
+        else {
+            return Ok(());
+        };
+        let origin = self.begin_adding(*set_id, *origin).await?;
+        let (names, default) = match sequences {
+            ObjectSelection::Name(name) => (vec![name.clone()], name.as_str()),
+            ObjectSelection::Pattern(pattern) => {
+                let session = self.connections.session(origin).await?;
+                let found = admin::matching_sequences(session, pattern).await?;
+                if found.is_empty() {
+                    self.report
+                        .say(&format!("warning: no sequence on node {origin} matches '{pattern}'"));
+                }
+                (found.iter().map(written).collect(), "replicated sequence")
+            }
+        };
+        let comment = comment.as_deref().unwrap_or(default);
+        let mut wanted = *id;
+        for name in names {
+            self.add_sequence(origin, *set_id, wanted.take(), &name, comment)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn add_sequence(
+        &mut self,
+        origin: Id,
+        set: Id,
+        id: Option<Id>,
+        name: &str,
+        comment: &str,
+    ) -> Result<(), Failure> {
+        let sequence = self.next_id(Member::Sequence, id).await?;
+        let call = admin::set_add_sequence(&self.cluster, set, sequence, name, comment);
+        self.report.quiet(true);
+        let outcome = self
+            .submit(Submission {
+                node: origin,
+                locks: Locks::None,
+                call,
+                leads: Leads::Yes,
+            })
+            .await;
+        self.report.quiet(false);
+        outcome
+    }
+
+    /// Finds the set's origin, makes a SYNC there and commits it, then begins the transaction that adds.
+    ///
+    /// The SYNC must be older than whatever the new triggers log; it is committed by itself, so that it is visible
+    /// before the tables are locked, also inside a `try` block.
+    async fn begin_adding(&mut self, set: Id, origin: Option<Id>) -> Result<Id, Failure> {
+        let origin = match origin {
+            Some(origin) => origin,
+            None => self.find_origin(set).await?,
+        };
+        let call = admin::create_event_sync(&self.cluster);
+        self.submit(Submission {
+            node: origin,
+            locks: Locks::Event,
+            call,
+            leads: Leads::Always,
+        })
+        .await?;
+        self.connections.commit(origin).await?;
+        self.begin(origin).await?;
+        self.connections.lock(origin, Locks::EventAndConfig).await?;
+        Ok(origin)
+    }
+
+    /// Asks the nodes of the preamble in order.
+    async fn find_origin(&mut self, set: Id) -> Result<Id, Failure> {
+        for node in self.connections.nodes() {
+            let Some(session) = self.connections.open_session(node) else {
+                continue;
+            };
+            let question = format!("origin of set {set} as node {node} knows it");
+            let installed = admin::schema_exists(session, &self.cluster).await;
+            if !installed.map_err(Failure::of_query(&question))? {
+                continue;
+            }
+            let origin = admin::set_origin(session, &self.cluster, set).await;
+            if let Some(origin) = origin.map_err(Failure::of_query(&question))? {
+                return Ok(origin);
+            }
+        }
+        Err(Failure::Refused(format!(
+            "unable to determine the origin for set {set}"
+        )))
+    }
+
+    async fn tables_like(&mut self, origin: Id, pattern: &str) -> Result<Vec<String>, Failure> {
+        let session = self.connections.session(origin).await?;
+        let found = admin::matching_tables(session, pattern).await?;
+        if found.is_empty() {
+            self.report
+                .say(&format!("warning: no table on node {origin} matches '{pattern}'"));
+        }
+        let (plain, partitioned): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|relation| relation.kind == RelationKind::Plain);
+        for parent in partitioned {
+            self.report.say(&format!(
+                "{} is partitioned and holds no rows itself; its partitions are added where they match '{pattern}'",
+                written(&parent)
+            ));
+        }
+        Ok(plain.iter().map(written).collect())
+    }
+
+    /// `wanted`, or one more than the highest number in use on any node of the preamble that is a node.
+    async fn next_id(&mut self, member: Member, wanted: Option<Id>) -> Result<Id, Failure> {
+        if let Some(id) = wanted {
+            return Ok(id);
+        }
+        let mut highest = 0;
+        for node in self.connections.nodes() {
+            let cluster = self.cluster.clone();
+            let session = self.connections.session(node).await?;
+            let question = format!("highest number in use on node {node}");
+            let installed = admin::schema_exists(session, &cluster).await;
+            if !installed.map_err(Failure::of_query(&question))? {
+                continue;
+            }
+            let found = match member {
+                Member::Table => admin::highest_table_id(session, &cluster).await,
+                Member::Sequence => admin::highest_sequence_id(session, &cluster).await,
+            };
+            highest = highest.max(found.map_err(Failure::of_query(&question))?);
+        }
+        highest
+            .checked_add(1)
+            .ok_or_else(|| Failure::Refused("no number is left; give `id`".to_owned()))
+    }
+}
+
+fn written(relation: &Relation) -> String {
+    admin::written_name(&relation.schema, &relation.name)
+}

@@ -1,0 +1,96 @@
+//! Subscriptions.
+
+use trunkline_grammar::Id;
+use trunkline_sql::admin::{self, Call, Locks};
+
+use crate::failure::Failure;
+use crate::interpreter::{Interpreter, Leads, Submission};
+use crate::waits::CaughtUpWith;
+
+impl Interpreter<'_> {
+    pub(super) async fn subscribe_set(
+        &mut self,
+        id: Id,
+        provider: Id,
+        receiver: Id,
+        forward: bool,
+        omit_copy: bool,
+    ) -> Result<(), Failure> {
+        self.must_be_itself(provider).await?;
+        self.wait_until_caught_up(provider, CaughtUpWith::AllBut(&[])).await?;
+        let session = self.connections.session(provider).await?;
+        let standing = admin::standing(session, &self.cluster, id, receiver)
+            .await
+            .map_err(Failure::of_query(&format!(
+                "origin of set {id} as node {provider} knows it"
+            )))?;
+        let Some(origin) = standing.origin else {
+            return Err(Failure::Plain(format!(
+                "error: can not determine set origin for set {id}"
+            )));
+        };
+        let reshape = standing.provider.is_some_and(|current| current != provider);
+        if reshape && !self.connections.knows(receiver) {
+            // Before anything is done: the receiver itself must be told of its new provider.
+            return Err(Failure::NoConninfo(receiver));
+        }
+        let call = admin::subscribe_set(&self.cluster, id, provider, receiver, forward, omit_copy);
+        self.submit_subscription(origin, call, Some(id), receiver).await?;
+        if reshape {
+            self.reshape(origin, provider, receiver).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn resubscribe_node(&mut self, origin: Id, provider: Id, receiver: Id) -> Result<(), Failure> {
+        if !self.connections.knows(receiver) {
+            return Err(Failure::NoConninfo(receiver));
+        }
+        self.wait_until_caught_up(provider, CaughtUpWith::AllBut(&[])).await?;
+        let call = admin::resubscribe_node(&self.cluster, origin, provider, receiver);
+        self.submit_subscription(origin, call, None, receiver).await?;
+        self.reshape(origin, provider, receiver).await
+    }
+
+    /// The stored function of a real Slony node returns the set's number, so the event is looked up: a following
+    /// `wait for event` waits for the copy to be confirmed.
+    async fn submit_subscription(
+        &mut self,
+        origin: Id,
+        call: Call,
+        set: Option<Id>,
+        receiver: Id,
+    ) -> Result<(), Failure> {
+        let locks = Locks::EventAndConfig;
+        self.submit_unremembered(Submission {
+            node: origin,
+            locks,
+            call,
+            leads: Leads::Yes,
+        })
+        .await?;
+        let session = self.connections.session(origin).await?;
+        let seqno = admin::last_subscription_event(session, &self.cluster, set, receiver)
+            .await
+            .map_err(Failure::of_query("event of the subscription"))?;
+        if seqno.is_some() {
+            self.memory.remember(origin, seqno);
+        }
+        Ok(())
+    }
+
+    /// Tells the receiver directly of its new provider; the old one may no longer bring the event.
+    async fn reshape(&mut self, origin: Id, provider: Id, receiver: Id) -> Result<(), Failure> {
+        self.must_be_itself(receiver).await?;
+        self.begin(receiver).await?;
+        self.connections.lock(receiver, Locks::Config).await?;
+        let call = admin::reshape_subscription(&self.cluster, origin, provider, receiver);
+        self.connections.run(receiver, &call).await?;
+        Ok(())
+    }
+
+    pub(super) async fn unsubscribe_set(&mut self, id: Id, receiver: Id) -> Result<(), Failure> {
+        let call = admin::unsubscribe_set(&self.cluster, id, receiver);
+        self.submit_config_change(receiver, call).await
+    }
+}

@@ -1,0 +1,35 @@
+//! What slonik asks a node and calls on it.
+//!
+//! Configuration changes are [`Call`]s: one statement with its literals filled in, a text for messages that shows no
+//! password, and the stored functions of the cluster schema behind it. Only the documented signatures are used, so a
+//! node made by the original is administered like one of ours; what is ours alone (`tl_` tables) is looked for first.
+
+mod activity;
+mod call;
+mod confirmation;
+mod lag;
+mod memory;
+mod node;
+mod object;
+mod set;
+
+pub use activity::{Blocker, Horizon, lock_holders, older_transactions, transaction_horizon};
+pub use call::{Call, CallError, Locks};
+pub use confirmation::{Confirmation, confirmation_of, confirmations_of, open_subscriptions};
+pub use lag::{NodeReport, Serving, WorkerActivity, inspect};
+pub use memory::{drop_set_events, last_event, last_subscription_event, local_node_id, schema_exists};
+pub use node::{NodeCopy, clone_node_finish, clone_node_prepare, drop_node, highest_event_of, initialize_first_node};
+pub use node::{
+    adopt, copy_configuration, enable_node, initialize_further_node, notify_restart, read_configuration, store_node,
+    update_reloid, upgrade_schema,
+};
+pub use object::{
+    Relation, RelationKind, highest_sequence_id, highest_table_id, matching_sequences, matching_tables, row_identity,
+    serial_sequences, written_name,
+};
+pub use set::{
+    Standing, create_event_sync, ddl_capture, ddl_script_complete, drop_listen, drop_path, drop_set, lock_set,
+    logswitch_start, merge_set, move_set, reshape_subscription, resubscribe_node, set_add_sequence, set_add_table,
+    set_drop_sequence, set_drop_table, set_move_sequence, set_move_table, set_origin, standing, store_listen,
+    store_path, store_set, subscribe_set, subscription_in_progress, uninstall_node, unlock_set, unsubscribe_set,
+};

@@ -1,0 +1,268 @@
+//! One statement as slonik sends it, with the text that messages show.
+
+use std::error::Error as _;
+use std::fmt;
+use std::fmt::Write as _;
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::{Cluster, error_text, quote_literal};
+
+/// The locks a configuration change takes before its transaction's snapshot matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locks {
+    /// None; the stored function takes what it needs.
+    None,
+    /// The event lock: nobody else creates an event until the end of the transaction.
+    Event,
+    /// The config lock: nobody else changes the configuration until the end of the transaction.
+    Config,
+    /// Both, the event lock first.
+    EventAndConfig,
+}
+
+impl Locks {
+    /// The statement that takes them.
+    #[must_use]
+    pub fn call(self, cluster: &Cluster) -> Option<Call> {
+        let template = match self {
+            Self::None => return None,
+            Self::Event => "lock table @NAMESPACE@.sl_event_lock",
+            Self::Config => "lock table @NAMESPACE@.sl_config_lock",
+            Self::EventAndConfig => "lock table @NAMESPACE@.sl_event_lock, @NAMESPACE@.sl_config_lock",
+        };
+        Some(Call::statement(cluster.sql(template)))
+    }
+}
+
+/// A statement, ready to send, and how it looks in messages.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Call {
+    sql: String,
+    shown: String,
+    secrets: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Call").field(&self.shown).finish()
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// An argument of a stored function.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Argument<'a> {
+    /// A number.
+    Int(i64),
+    /// A truth value.
+    Bool(bool),
+    /// Text.
+    Text(&'a str),
+    /// Text or NULL.
+    MaybeText(Option<&'a str>),
+    /// A connection string, shown without its password.
+    Conninfo(&'a str),
+    /// An array of node numbers.
+    Ids(&'a [i32]),
+}
+
+impl Call {
+    /// A statement without secrets.
+    pub(crate) fn statement(sql: impl Into<String>) -> Self {
+        let sql = sql.into();
+        Self {
+            shown: sql.clone(),
+            sql,
+            secrets: Vec::new(),
+        }
+    }
+
+    /// `select "_C".name(arguments)`.
+    pub(crate) fn function(cluster: &Cluster, name: &str, arguments: &[Argument<'_>]) -> Self {
+        let (mut sql, mut shown) = (String::new(), String::new());
+        let mut secrets = Vec::new();
+        for argument in arguments {
+            if !sql.is_empty() {
+                sql.push_str(", ");
+                shown.push_str(", ");
+            }
+            let text = match argument {
+                Argument::Int(number) => number.to_string(),
+                Argument::Bool(yes) => if *yes { "'t'" } else { "'f'" }.to_owned(),
+                Argument::Text(text) | Argument::MaybeText(Some(text)) => quote_literal(text),
+                Argument::MaybeText(None) => "NULL".to_owned(),
+                Argument::Conninfo(text) => {
+                    let redacted = crate::session::redact(text);
+                    sql.push_str(&quote_literal(text));
+                    shown.push_str(&quote_literal(&redacted));
+                    secrets.push(((*text).to_owned(), redacted));
+                    continue;
+                }
+                Argument::Ids(ids) => {
+                    let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                    format!("ARRAY[{}]::pg_catalog.int4[]", list.join(","))
+                }
+            };
+            sql.push_str(&text);
+            shown.push_str(&text);
+        }
+        let head = format!("select {}.{name}(", cluster.namespace());
+        Self {
+            sql: format!("{head}{sql})"),
+            shown: format!("{head}{shown})"),
+            secrets,
+        }
+    }
+
+    /// Runs the statement; the answer is the first column of the last row, if there is one.
+    pub async fn run(&self, client: &Client) -> Result<Option<String>, CallError> {
+        let rows = self.rows(client).await?;
+        Ok(rows.last().and_then(|row| row.get(0)).map(ToOwned::to_owned))
+    }
+
+    /// Runs the statement; the answer is all rows.
+    pub(crate) async fn rows(&self, client: &Client) -> Result<Vec<SimpleQueryRow>, CallError> {
+        let messages = client
+            .simple_query(&self.sql)
+            .await
+            .map_err(|source| self.failed(source))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// What the error of this statement is called.
+    fn failed(&self, source: tokio_postgres::Error) -> CallError {
+        CallError {
+            shown: self.shown.clone(),
+            secrets: self.secrets.clone(),
+            source,
+        }
+    }
+}
+
+/// A statement that the server refused, or whose connection broke.
+pub struct CallError {
+    shown: String,
+    secrets: Vec<(String, String)>,
+    source: tokio_postgres::Error,
+}
+
+impl CallError {
+    /// The error of a query that is no [`Call`]; `question` says what was asked.
+    #[must_use]
+    pub fn of_query(question: &str, source: tokio_postgres::Error) -> Self {
+        Self {
+            shown: question.to_owned(),
+            secrets: Vec::new(),
+            source,
+        }
+    }
+
+    /// The SQLSTATE, if the server answered.
+    #[must_use]
+    pub fn code(&self) -> Option<&tokio_postgres::error::SqlState> {
+        self.source.code()
+    }
+
+    /// The server's answer alone: `ERROR:  message`, then DETAIL and HINT on lines of their own.
+    ///
+    /// The call stack inside the stored functions is left out: it shows only our internals.
+    #[must_use]
+    pub fn answer(&self) -> String {
+        let mut text = match self.source.as_db_error() {
+            Some(error) => {
+                let mut text = format!("{}:  {}", error.severity(), error.message());
+                for (word, part) in [("DETAIL", error.detail()), ("HINT", error.hint())] {
+                    if let Some(part) = part {
+                        let _ = write!(text, "\n{word}:  {part}");
+                    }
+                }
+                text
+            }
+            None => error_text(&self.source),
+        };
+        for (secret, redacted) in &self.secrets {
+            if secret != redacted && !secret.is_empty() {
+                text = text.replace(secret.as_str(), redacted);
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PGRES_FATAL_ERROR {};  - {}", self.shown, self.answer())
+    }
+}
+
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallError({self})")
+    }
+}
+
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The text already tells the whole chain; the driver's error itself may quote secrets.
+        self.source.source().filter(|_| self.secrets.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn arguments_become_literals() {
+        let cluster = Cluster::new("c").unwrap();
+        let call = Call::function(
+            &cluster,
+            "f",
+            &[
+                Argument::Int(-1),
+                Argument::Bool(true),
+                Argument::Text("it's \\"),
+                Argument::MaybeText(None),
+                Argument::Ids(&[2, 3]),
+            ],
+        );
+        assert_eq!(
+            call.sql,
+            "select \"_c\".f(-1, 't', E'it''s \\\\', NULL, ARRAY[2,3]::pg_catalog.int4[])"
+        );
+        assert_eq!(call.to_string(), call.sql);
+    }
+
+    #[test]
+    fn a_password_is_sent_but_never_shown() {
+        let cluster = Cluster::new("c").unwrap();
+        let call = Call::function(&cluster, "storePath", &[Argument::Conninfo("host=h password=geheim")]);
+        assert!(call.sql.contains("geheim"));
+        assert!(!call.to_string().contains("geheim"));
+        assert!(!format!("{call:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn the_event_lock_comes_before_the_config_lock() {
+        let cluster = Cluster::new("c").unwrap();
+        let call = Locks::EventAndConfig.call(&cluster).unwrap();
+        assert_eq!(
+            call.to_string(),
+            "lock table \"_c\".sl_event_lock, \"_c\".sl_config_lock"
+        );
+        assert_eq!(Locks::None.call(&cluster), None);
+    }
+}
