@@ -67,7 +67,14 @@ pub async fn active_subscriptions(client: &Client, cluster: &Cluster) -> Result<
          join @NAMESPACE@.sl_set t on t.set_id = s.sub_set where s.sub_active order by 1, 3",
     );
     let rows = client.query(&statement, &[]).await?;
-    Ok(rows.iter().map(|row| ActiveSubscription { set: row.get(0), origin: row.get(1), receiver: row.get(2) }).collect())
+    Ok(rows
+        .iter()
+        .map(|row| ActiveSubscription {
+            set: row.get(0),
+            origin: row.get(1),
+            receiver: row.get(2),
+        })
+        .collect())
 }
 
 /// The tables of all sets this node originates or receives, by id.
@@ -113,7 +120,10 @@ pub async fn table_checksum(client: &Client, table: &ReplicatedTable) -> Result<
         row_texts_statement(table)
     );
     let row = client.query_one(&statement, &[]).await?;
-    Ok(TableChecksum { rows: row.get(0), sum: row.get(1) })
+    Ok(TableChecksum {
+        rows: row.get(0),
+        sum: row.get(1),
+    })
 }
 
 /// Every row as one text, for showing differences.
@@ -124,14 +134,21 @@ pub async fn row_texts(client: &Client, table: &ReplicatedTable) -> Result<Vec<S
 
 /// The sequence's last value.
 pub async fn sequence_value(client: &Client, sequence: &ReplicatedSequence) -> Result<i64, Error> {
-    let statement =
-        format!("select last_value from {}.{}", quote_ident(&sequence.schema), quote_ident(&sequence.name));
+    let statement = format!(
+        "select last_value from {}.{}",
+        quote_ident(&sequence.schema),
+        quote_ident(&sequence.name)
+    );
     Ok(client.query_one(&statement, &[]).await?.get(0))
 }
 
 /// Selects the rows as the text of an array of their columns' texts: unambiguous, and null is not the empty string.
 fn row_texts_statement(table: &ReplicatedTable) -> String {
-    let columns: Vec<String> = table.columns.iter().map(|name| format!("{}::pg_catalog.text", quote_ident(name))).collect();
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|name| format!("{}::pg_catalog.text", quote_ident(name)))
+        .collect();
     format!(
         "select array[{}]::pg_catalog.text[]::pg_catalog.text from only {}.{}",
         columns.join(", "),

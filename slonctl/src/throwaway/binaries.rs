@@ -50,9 +50,14 @@ impl ServerBinaries {
             Ok(found) => return Ok(found),
             Err(looked_at) => looked_at,
         };
-        install::postgresql(report)
-            .map_err(|install| BinariesError::NotFound { looked_at: looked_at.clone(), install })?;
-        Self::find()?.map_err(|looked_at| BinariesError::NotFound { looked_at, install: InstallError::StillMissing })
+        install::postgresql(report).map_err(|install| BinariesError::NotFound {
+            looked_at: looked_at.clone(),
+            install,
+        })?;
+        Self::find()?.map_err(|looked_at| BinariesError::NotFound {
+            looked_at,
+            install: InstallError::StillMissing,
+        })
     }
 
     /// What is installed now; the inner error tells which candidates were unusable and why.
@@ -93,7 +98,11 @@ impl ServerBinaries {
         if has_contrib(directory) == Some(false) {
             return Err("the contrib extension `hstore` is not installed".to_owned());
         }
-        Ok(Self { directory: directory.to_owned(), version, major })
+        Ok(Self {
+            directory: directory.to_owned(),
+            version,
+            major,
+        })
     }
 
     /// Full path of one of the programs; it need not exist.
@@ -146,7 +155,9 @@ fn candidates() -> Vec<PathBuf> {
         ("/usr/local/opt", "postgresql@", "bin"),
         ("/usr/libexec", "postgresql", ""),
     ] {
-        let Ok(entries) = std::fs::read_dir(parent) else { continue };
+        let Ok(entries) = std::fs::read_dir(parent) else {
+            continue;
+        };
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(prefix) {
                 add(entry.path().join(suffix));
@@ -179,16 +190,27 @@ fn has_contrib(directory: &Path) -> Option<bool> {
             shares.push(PathBuf::from(share.trim()));
         }
     }
-    let extensions: Vec<_> = shares.into_iter().map(|share| share.join("extension")).filter(|e| e.is_dir()).collect();
+    let extensions: Vec<_> = shares
+        .into_iter()
+        .map(|share| share.join("extension"))
+        .filter(|e| e.is_dir())
+        .collect();
     if extensions.is_empty() {
         return None;
     }
-    Some(extensions.iter().any(|extension| extension.join("hstore.control").is_file()))
+    Some(
+        extensions
+            .iter()
+            .any(|extension| extension.join("hstore.control").is_file()),
+    )
 }
 
 fn output_of(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// `postgres (PostgreSQL) 15.20 (Debian …)` -> (`15.20`, 15).
@@ -206,7 +228,10 @@ mod tests {
     #[test]
     fn versions_of_all_shapes_are_read() {
         let read = |text: &str| parse_version(text).map(|(version, major)| format!("{version} {major}"));
-        assert_eq!(read("postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n").as_deref(), Some("15.20 15"));
+        assert_eq!(
+            read("postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n").as_deref(),
+            Some("15.20 15")
+        );
         assert_eq!(read("postgres (PostgreSQL) 19beta1").as_deref(), Some("19beta1 19"));
         assert_eq!(read("something else"), None);
     }
@@ -214,6 +239,9 @@ mod tests {
     #[test]
     fn a_directory_without_a_server_is_refused_with_what_is_missing() {
         let empty = std::env::temp_dir();
-        assert_eq!(ServerBinaries::at(&empty).map(|_| ()), Err("no `initdb` there".to_owned()));
+        assert_eq!(
+            ServerBinaries::at(&empty).map(|_| ()),
+            Err("no `initdb` there".to_owned())
+        );
     }
 }

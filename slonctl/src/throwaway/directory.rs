@@ -79,11 +79,14 @@ impl Throwaway {
         let account = Account::choose()?;
         let prefix = format!("trunkline-{name}-");
         let make = |parent: &Path| {
-            tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(|source| ThrowawayError::File {
-                action: "create a directory in",
-                path: parent.to_owned(),
-                source,
-            })
+            tempfile::Builder::new()
+                .prefix(&prefix)
+                .tempdir_in(parent)
+                .map_err(|source| ThrowawayError::File {
+                    action: "create a directory in",
+                    path: parent.to_owned(),
+                    source,
+                })
         };
         let mut directory = make(&std::env::temp_dir())?;
         if directory.path().as_os_str().len() > MAX_PATH_BYTES {
@@ -104,7 +107,13 @@ impl Throwaway {
         let guard = start_guard(&path)?;
         let path = directory.keep();
         let guard = Mutex::new(Some(guard));
-        Ok(Self(Arc::new(Inner { path, binaries, account, guard, template: Mutex::new(None) })))
+        Ok(Self(Arc::new(Inner {
+            path,
+            binaries,
+            account,
+            guard,
+            template: Mutex::new(None),
+        })))
     }
 
     /// The directory; unix sockets lie in it.
@@ -180,15 +189,23 @@ impl Throwaway {
 
     fn initdb(&self, binaries: &ServerBinaries, target: &Path) -> Result<(), ThrowawayError> {
         let mut initdb = Command::new(binaries.program("initdb"));
-        initdb.arg("-D").arg(target).args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]);
+        initdb
+            .arg("-D")
+            .arg(target)
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"]);
         self.run_as_account(initdb, "initdb")
     }
 
     fn run_as_account(&self, mut command: Command, what: &str) -> Result<(), ThrowawayError> {
         self.account().apply(&mut command);
-        let output = command.current_dir(self.path()).stdin(Stdio::null()).output().map_err(|source| {
-            ThrowawayError::Spawn { program: command.get_program().to_owned().into(), source }
-        })?;
+        let output = command
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| ThrowawayError::Spawn {
+                program: command.get_program().to_owned().into(),
+                source,
+            })?;
         if output.status.success() {
             return Ok(());
         }
@@ -221,9 +238,15 @@ fn start_guard(path: &Path) -> Result<(Child, ChildStdin), ThrowawayError> {
         .stderr(Stdio::null())
         .process_group(0) // Ctrl-C at the terminal must not reach it
         .spawn();
-    let spawn_error = |source| ThrowawayError::Spawn { program: "sh".into(), source };
+    let spawn_error = |source| ThrowawayError::Spawn {
+        program: "sh".into(),
+        source,
+    };
     let mut guard = spawned.map_err(spawn_error)?;
-    let pipe = guard.stdin.take().ok_or_else(|| spawn_error(std::io::Error::other("no pipe to it")))?;
+    let pipe = guard
+        .stdin
+        .take()
+        .ok_or_else(|| spawn_error(std::io::Error::other("no pipe to it")))?;
     Ok((guard, pipe))
 }
 

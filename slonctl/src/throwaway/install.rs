@@ -53,7 +53,14 @@ const MANAGERS: [Manager; 4] = [
         program: "apt-get",
         steps: &[
             &["update", "-qq"],
-            &["install", "-y", "-qq", "--no-install-recommends", "postgresql", "postgresql-contrib"],
+            &[
+                "install",
+                "-y",
+                "-qq",
+                "--no-install-recommends",
+                "postgresql",
+                "postgresql-contrib",
+            ],
         ],
         needs_root: true,
     },
@@ -67,13 +74,19 @@ const MANAGERS: [Manager; 4] = [
         steps: &[&["add", "--quiet", "postgresql", "postgresql-contrib"]],
         needs_root: true,
     },
-    Manager { program: "brew", steps: &[&["install", "postgresql@17"]], needs_root: false },
+    Manager {
+        program: "brew",
+        steps: &[&["install", "postgresql@17"]],
+        needs_root: false,
+    },
 ];
 
 /// Installs the server and contrib, or says what to type.
 pub(super) fn postgresql(report: &dyn Fn(&str)) -> Result<(), InstallError> {
-    let manager =
-        MANAGERS.iter().find(|manager| on_path(manager.program)).ok_or(InstallError::UnknownSystem)?;
+    let manager = MANAGERS
+        .iter()
+        .find(|manager| on_path(manager.program))
+        .ok_or(InstallError::UnknownSystem)?;
     let prefix: &[&str] = match (manager.needs_root, Uid::effective().is_root()) {
         (true, false) => &["sudo", "-n"],
         _ => &[],
@@ -82,7 +95,9 @@ pub(super) fn postgresql(report: &dyn Fn(&str)) -> Result<(), InstallError> {
     let forbidden = std::env::var(INSTALL_VARIABLE).is_ok_and(|value| value == "never");
     if forbidden || (!prefix.is_empty() && !sudo_without_password()) {
         let typed = manager.steps.iter().map(|step| line(step).replace("sudo -n", "sudo"));
-        return Err(InstallError::NotAllowed { command: typed.collect::<Vec<_>>().join(" && ") });
+        return Err(InstallError::NotAllowed {
+            command: typed.collect::<Vec<_>>().join(" && "),
+        });
     }
     for step in manager.steps {
         let command = line(step);
@@ -93,7 +108,10 @@ pub(super) fn postgresql(report: &dyn Fn(&str)) -> Result<(), InstallError> {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .stdin(Stdio::null())
             .status()
-            .map_err(|source| InstallError::Spawn { command: command.clone(), source })?;
+            .map_err(|source| InstallError::Spawn {
+                command: command.clone(),
+                source,
+            })?;
         if !status.success() {
             return Err(InstallError::Failed { command, status });
         }

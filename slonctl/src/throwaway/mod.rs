@@ -59,7 +59,9 @@ pub enum ThrowawayError {
         output: String,
     },
     /// PostgreSQL will not run as root and there is nobody else to run it as.
-    #[error("PostgreSQL refuses to run as root, and this machine has neither a user `postgres` nor `nobody`; create one of them")]
+    #[error(
+        "PostgreSQL refuses to run as root, and this machine has neither a user `postgres` nor `nobody`; create one of them"
+    )]
     NoAccount,
     /// The user database could not be read.
     #[error("cannot look up the user to run PostgreSQL as")]

@@ -44,7 +44,9 @@ fn children(pid: u32) -> Vec<u32> {
 
 /// The same where `ps` is not installed (slim containers).
 fn children_from_proc(pid: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let parent_of = |child: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
         // The name stands in parentheses and may contain anything; state and parent follow the last one.

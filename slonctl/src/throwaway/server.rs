@@ -69,7 +69,9 @@ impl Server {
             tcp: options.tcp,
             postmaster: None,
         };
-        server.throwaway.data_directory(&server.binaries, &server.data_directory())?;
+        server
+            .throwaway
+            .data_directory(&server.binaries, &server.data_directory())?;
         server.configure(options)?;
         server.port = free_port()?;
         server.start()?;
@@ -79,7 +81,10 @@ impl Server {
     fn configure(&self, options: &ServerOptions) -> Result<(), ThrowawayError> {
         let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
         let mut settings: Vec<(String, String)> = [
-            ("listen_addresses", if options.tcp { "127.0.0.1" } else { "" }.to_owned()),
+            (
+                "listen_addresses",
+                if options.tcp { "127.0.0.1" } else { "" }.to_owned(),
+            ),
             ("unix_socket_directories", self.socket_directory().display().to_string()),
             ("fsync", on_off(options.fsync)),
             ("full_page_writes", on_off(options.fsync)),
@@ -109,7 +114,11 @@ impl Server {
             use std::io::Write;
             File::options().append(true).open(&path)?.write_all(text.as_bytes())
         };
-        append().map_err(|source| ThrowawayError::File { action: "append to", path: path.clone(), source })
+        append().map_err(|source| ThrowawayError::File {
+            action: "append to",
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Starts a stopped server again, on the port it had.
@@ -121,8 +130,7 @@ impl Server {
                 Ok(()) => return Ok(()),
                 // A killed server's last processes may still hold port or memory; they end by themselves.
                 Err(ThrowawayError::NotReady { log, .. })
-                    if attempt < START_ATTEMPTS
-                        && (log.contains("already in use") || log.contains("still in use")) =>
+                    if attempt < START_ATTEMPTS && (log.contains("already in use") || log.contains("still in use")) =>
                 {
                     std::thread::sleep(START_PAUSE);
                 }
@@ -135,11 +143,18 @@ impl Server {
         let log_path = self.log_path();
         let log_start = std::fs::metadata(&log_path).map_or(0, |meta| meta.len());
         let open_log = || File::options().create(true).append(true).open(&log_path);
-        let file_error = |source| ThrowawayError::File { action: "open", path: log_path.clone(), source };
+        let file_error = |source| ThrowawayError::File {
+            action: "open",
+            path: log_path.clone(),
+            source,
+        };
         let (log, log_too) = (open_log().map_err(file_error)?, open_log().map_err(file_error)?);
         let program = self.binaries.program("postgres");
         let mut command = Command::new(&program);
-        command.arg("-D").arg(self.data_directory()).args(["-p", &self.port.to_string()]);
+        command
+            .arg("-D")
+            .arg(self.data_directory())
+            .args(["-p", &self.port.to_string()]);
         self.throwaway.account().apply(&mut command);
         let mut child = command
             .current_dir(self.throwaway.path())
@@ -155,7 +170,11 @@ impl Server {
             let log = std::fs::read(&log_path).unwrap_or_default();
             let since_start = usize::try_from(log_start).unwrap_or(0).min(log.len());
             let log = last_lines(&String::from_utf8_lossy(&log[since_start..]), 15);
-            ThrowawayError::NotReady { name: self.name.clone(), reason, log }
+            ThrowawayError::NotReady {
+                name: self.name.clone(),
+                reason,
+                log,
+            }
         };
         loop {
             if self.is_ready(child.id()) {
@@ -176,7 +195,9 @@ impl Server {
 
     /// `postmaster.pid` is written by this postmaster and its eighth line says that connections are accepted.
     fn is_ready(&self, pid: u32) -> bool {
-        let Ok(text) = std::fs::read_to_string(self.data_directory().join("postmaster.pid")) else { return false };
+        let Ok(text) = std::fs::read_to_string(self.data_directory().join("postmaster.pid")) else {
+            return false;
+        };
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready")
     }
@@ -251,7 +272,11 @@ impl Server {
     /// How to connect over the unix socket.
     #[must_use]
     pub fn socket_conninfo(&self, database: &str) -> String {
-        format!("host={} port={} dbname={database} user=postgres", self.socket_directory().display(), self.port)
+        format!(
+            "host={} port={} dbname={database} user=postgres",
+            self.socket_directory().display(),
+            self.port
+        )
     }
 
     /// The port, of TCP and in the socket's name.
@@ -312,5 +337,8 @@ fn free_port() -> Result<u16, ThrowawayError> {
     (0..length)
         .map(|step| PORTS.start + (first + step) % length)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or(ThrowawayError::NoPort { from: PORTS.start, to: PORTS.end })
+        .ok_or(ThrowawayError::NoPort {
+            from: PORTS.start,
+            to: PORTS.end,
+        })
 }

@@ -1,0 +1,20 @@
+//! End-to-end tests: the real `slonik` and `slon` on real PostgreSQL servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod basic;
+mod columns;
+mod concurrent_writers;
+mod crashes;
+mod data_types;
+mod interoperation;
+mod keys;
+mod many_tables;
+mod partitions;
+mod quoted_names;
+mod replica_triggers;
+mod sets;
+mod throwaway;
+mod truncate;
+mod wide_rows;
+mod writer_settings;
