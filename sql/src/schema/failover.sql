@@ -1,1 +1,259 @@
--- Nothing here yet.
+-- Failover: origins are lost, survivors take their sets over.
+
+-- Prepares a survivor: its daemon lets go of the failed node. A candidate for the succession is checked first. Returns the
+-- failed node's number.
+-- Locks: config lock. Event: none; asks the daemon to start anew.
+create or replace function @NAMESPACE@.preFailover(p_failed_node integer, p_is_candidate boolean) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_local_node_id integer;
+    v_set record;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    if p_is_candidate then
+        for v_set in
+            select s.set_id, b.sub_active, b.sub_forward, b.sub_set is not null as subscribed
+            from @NAMESPACE@.sl_set s
+            left join @NAMESPACE@.sl_subscribe b on b.sub_set = s.set_id and b.sub_receiver = v_local_node_id
+            where s.set_origin = p_failed_node
+            order by s.set_id
+        loop
+            if not v_set.subscribed then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format(
+                        'Slony-I: cannot failover - node %s is not subscribed to set %s', v_local_node_id, v_set.set_id
+                    );
+            end if;
+            if v_set.sub_active is not true then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format('Slony-I: cannot failover - subscription for set %s is not active', v_set.set_id);
+            end if;
+            if v_set.sub_forward is not true then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format(
+                        'Slony-I: cannot failover - node %s is not a forwarder of set %s', v_local_node_id, v_set.set_id
+                    );
+            end if;
+        end loop;
+    end if;
+    perform @NAMESPACE@.terminateNodeConnections(p_failed_node);
+    perform @NAMESPACE@.tl_cutPathsTo(p_failed_node);
+    perform @NAMESPACE@.tl_notifyRestart();
+    return p_failed_node;
+end
+$trunkline$;
+
+-- Blanks the paths to a node, so that nobody connects to it any more. Returns how many there were.
+create or replace function @NAMESPACE@.tl_cutPathsTo(p_server integer) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_count integer;
+begin
+    update @NAMESPACE@.sl_path p
+    set pa_conninfo = '<event pending>'
+    where p.pa_server = p_server and p.pa_conninfo <> '<event pending>';
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$trunkline$;
+
+-- On the node that leads: marks the failed nodes and tells everybody which event of the failed origin was its last.
+-- Returns the event's number.
+-- Locks: config lock. Event: FAILOVER_NODE; asks the daemon to start anew.
+create or replace function @NAMESPACE@.failedNode2(
+    p_failed_node integer,
+    p_backup_node integer,
+    p_ev_seqno bigint,
+    p_failed_nodes integer[]
+) returns bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    if not exists (
+        select from @NAMESPACE@.sl_event e where e.ev_origin = p_failed_node and e.ev_seqno = p_ev_seqno
+    ) then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format(
+                'Slony-I: event %s,%s not found', coalesce(p_failed_node::text, '<NULL>'), coalesce(p_ev_seqno::text, '<NULL>')
+            );
+    end if;
+    update @NAMESPACE@.sl_node n set no_failed = true where n.no_id = any (p_failed_nodes) and not n.no_failed;
+    perform @NAMESPACE@.RebuildListenEntries();
+    perform @NAMESPACE@.tl_notifyRestart();
+    return @NAMESPACE@.createEvent(
+        @CLUSTER@, 'FAILOVER_NODE', p_failed_node::text, p_ev_seqno::text, array_to_string(p_failed_nodes, ',')
+    );
+end
+$trunkline$;
+
+-- On the other survivors when FAILOVER_NODE arrives, in a transaction of its own: routes around the failed nodes, so that what is
+-- missing of the failed origin comes from the node that leads. Returns the failed node's number.
+-- Locks: config lock. Event: none; asks the daemon to start anew if something changed.
+create or replace function @NAMESPACE@.failedNode(
+    p_failed_node integer,
+    p_backup_node integer,
+    p_failed_nodes integer[]
+) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_local_node_id integer;
+    v_count integer;
+    v_changed integer := 0;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    update @NAMESPACE@.sl_subscribe b
+    set sub_provider = p_backup_node
+    where b.sub_provider = p_failed_node
+        and b.sub_receiver <> p_backup_node
+        and b.sub_receiver <> all (p_failed_nodes);
+    get diagnostics v_count = row_count;
+    v_changed := v_changed + v_count;
+    update @NAMESPACE@.sl_subscribe b
+    set sub_provider = p_backup_node
+    from @NAMESPACE@.sl_set s
+    where s.set_id = b.sub_set
+        and s.set_origin = p_failed_node
+        and b.sub_receiver = v_local_node_id
+        and b.sub_receiver <> p_backup_node
+        and b.sub_provider = any (p_failed_nodes);
+    get diagnostics v_count = row_count;
+    v_changed := v_changed + v_count;
+    v_changed := v_changed + @NAMESPACE@.tl_cutPathsTo(p_failed_node);
+    update @NAMESPACE@.sl_node n set no_failed = true where n.no_id = any (p_failed_nodes) and not n.no_failed;
+    get diagnostics v_count = row_count;
+    v_changed := v_changed + v_count;
+    if v_changed > 0 then
+        perform @NAMESPACE@.RebuildListenEntries();
+        perform @NAMESPACE@.tl_notifyRestart();
+    end if;
+    return p_failed_node;
+end
+$trunkline$;
+
+-- On the node that leads, when all survivors have confirmed the FAILOVER_NODE: takes the sets over. Returns 0.
+-- Locks: config lock; ACCESS EXCLUSIVE on each table of the sets. Event: none; asks the daemon to start anew.
+create or replace function @NAMESPACE@.failedNode3(
+    p_failed_node integer,
+    p_backup_node integer,
+    p_seq_no bigint
+) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    perform @NAMESPACE@.failoverSet_int(p_failed_node, p_backup_node, p_seq_no);
+    perform @NAMESPACE@.tl_notifyRestart();
+    return 0;
+end
+$trunkline$;
+
+-- Makes p_backup_node the origin of all sets of the failed node. Returns the failed node's number.
+-- A survivor that knows events of the failed origin that the leading node did not know has changes nobody else will ever
+-- get; it gives up its subscriptions and must be subscribed again.
+-- Locks: config lock; on the new origin ACCESS EXCLUSIVE on each table of the sets. Event: UNSUBSCRIBE_SET in that case.
+create or replace function @NAMESPACE@.failoverSet_int(
+    p_failed_node integer,
+    p_backup_node integer,
+    p_last_seqno bigint
+) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_local_node_id integer;
+    v_newest bigint;
+    v_set_id integer;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+
+    select max(e.ev_seqno) into v_newest from @NAMESPACE@.sl_event e where e.ev_origin = p_failed_node;
+    if v_newest > p_last_seqno then
+        for v_set_id in
+            select s.set_id
+            from @NAMESPACE@.sl_set s
+            join @NAMESPACE@.sl_subscribe b on b.sub_set = s.set_id and b.sub_receiver = v_local_node_id
+            where s.set_origin = p_failed_node
+            order by s.set_id
+        loop
+            raise warning using
+                message = format(
+                    'Slony-I: node %s has changes of failed node %s that node %s lacks, it must be subscribed to set %s again',
+                    v_local_node_id, p_failed_node, p_backup_node, v_set_id
+                ),
+                detail = format(
+                    'Newest event of node %s here: %s; failover at event %s.', p_failed_node, v_newest, p_last_seqno
+                );
+            perform @NAMESPACE@.unsubscribeSet(v_set_id, v_local_node_id, true);
+        end loop;
+        delete from @NAMESPACE@.sl_event e where e.ev_origin = p_failed_node and e.ev_seqno > p_last_seqno;
+    end if;
+
+    for v_set_id in
+        select s.set_id from @NAMESPACE@.sl_set s where s.set_origin = p_failed_node order by s.set_id
+    loop
+        delete from @NAMESPACE@.sl_subscribe b where b.sub_set = v_set_id and b.sub_receiver = p_backup_node;
+        update @NAMESPACE@.sl_subscribe b
+        set sub_provider = p_backup_node
+        where b.sub_set = v_set_id
+            and b.sub_provider = p_failed_node
+            and not exists (select from @NAMESPACE@.sl_node n where n.no_id = b.sub_receiver and n.no_failed);
+        perform @NAMESPACE@.tl_changeOrigin(v_set_id, p_backup_node);
+        if v_local_node_id = p_backup_node then
+            perform @NAMESPACE@.tl_configureSetTriggers(v_set_id);
+        end if;
+    end loop;
+
+    -- the failed node may also have given on sets of others
+    update @NAMESPACE@.sl_subscribe b
+    set sub_provider = case when b.sub_receiver = p_backup_node then s.set_origin else p_backup_node end
+    from @NAMESPACE@.sl_set s
+    where s.set_id = b.sub_set
+        and b.sub_provider = p_failed_node
+        and not exists (select from @NAMESPACE@.sl_node n where n.no_id = b.sub_receiver and n.no_failed);
+    update @NAMESPACE@.sl_node n set no_active = false where n.no_id = p_failed_node;
+    perform @NAMESPACE@.RebuildListenEntries();
+    perform @NAMESPACE@.addPartialLogIndices();
+    return p_failed_node;
+end
+$trunkline$;
+
+-- Ends this node's subscriptions to sets of a failed origin. Returns the number of the last event, null if there were none.
+-- Locks: config lock; ACCESS EXCLUSIVE on each table of the sets. Event: UNSUBSCRIBE_SET for each set.
+create or replace function @NAMESPACE@.unsubscribe_abandoned_sets(p_failed_node integer) returns bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_local_node_id integer;
+    v_set_id integer;
+    v_seqno bigint;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    for v_set_id in
+        select b.sub_set
+        from @NAMESPACE@.sl_subscribe b
+        join @NAMESPACE@.sl_set s on s.set_id = b.sub_set
+        where b.sub_receiver = v_local_node_id and s.set_origin = p_failed_node
+        order by b.sub_set
+    loop
+        v_seqno := @NAMESPACE@.unsubscribeSet(v_set_id, v_local_node_id, true);
+    end loop;
+    return v_seqno;
+end
+$trunkline$;

@@ -1,1 +1,347 @@
--- Nothing here yet.
+-- Sets: what is replicated together. Created, filled, emptied, merged, locked.
+
+-- Raises unless the set exists and originates here. The texts differ from statement to statement as in the original.
+create or replace function @NAMESPACE@.tl_requireLocalSet(
+    p_set_id integer,
+    p_context text default '',
+    p_remote text default 'does not originate on local node'
+) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_set_origin integer;
+begin
+    select s.set_origin into v_set_origin from @NAMESPACE@.sl_set s where s.set_id = p_set_id;
+    if not found then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('Slony-I: %sset %s not found', p_context, coalesce(p_set_id::text, '<NULL>'));
+    end if;
+    if v_set_origin <> @NAMESPACE@.getLocalNodeId(@CLUSTER@) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('Slony-I: %sset %s %s', p_context, p_set_id, p_remote),
+            hint = format('It originates on node %s.', v_set_origin);
+    end if;
+end
+$trunkline$;
+
+-- Raises unless both sets have the same subscribers with the same providers.
+create or replace function @NAMESPACE@.tl_requireSameSubscribers(p_set_id integer, p_other_id integer) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_only_set text;
+    v_only_other text;
+begin
+    select string_agg(format('%s->%s', b.sub_provider, b.sub_receiver), ', ' order by b.sub_receiver) into v_only_set
+    from @NAMESPACE@.sl_subscribe b
+    where b.sub_set = p_set_id and not exists (
+        select from @NAMESPACE@.sl_subscribe o
+        where o.sub_set = p_other_id and o.sub_provider = b.sub_provider and o.sub_receiver = b.sub_receiver
+    );
+    select string_agg(format('%s->%s', b.sub_provider, b.sub_receiver), ', ' order by b.sub_receiver) into v_only_other
+    from @NAMESPACE@.sl_subscribe b
+    where b.sub_set = p_other_id and not exists (
+        select from @NAMESPACE@.sl_subscribe o
+        where o.sub_set = p_set_id and o.sub_provider = b.sub_provider and o.sub_receiver = b.sub_receiver
+    );
+    if v_only_set is not null or v_only_other is not null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format(
+                'Slony-I: subscriber lists of set %s and %s are different',
+                case when v_only_set is not null then p_set_id else p_other_id end,
+                case when v_only_set is not null then p_other_id else p_set_id end
+            ),
+            detail = format(
+                'Subscriptions (provider->receiver) only of set %s: %s; only of set %s: %s',
+                p_set_id, coalesce(v_only_set, 'none'), p_other_id, coalesce(v_only_other, 'none')
+            );
+    end if;
+end
+$trunkline$;
+
+-- Raises while a subscriber still copies the set: what it copies must not change under it.
+create or replace function @NAMESPACE@.tl_requireSubscribed(p_set_id integer, p_refused text) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    if @NAMESPACE@.isSubscriptionInProgress(p_set_id) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('Slony-I: set %s has subscriptions in progress - cannot %s', p_set_id, p_refused),
+            hint = 'Wait until the subscribers have confirmed their initial copy.';
+    end if;
+end
+$trunkline$;
+
+-- Whether a table's or sequence's set is of interest here: this node is its origin or a subscriber.
+create or replace function @NAMESPACE@.tl_holdsSet(p_set_id integer) returns boolean
+    language sql stable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select exists (
+        select from @NAMESPACE@.sl_set s
+        where s.set_id = p_set_id and s.set_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@)
+    ) or exists (
+        select from @NAMESPACE@.sl_subscribe b
+        where b.sub_set = p_set_id and b.sub_receiver = @NAMESPACE@.getLocalNodeId(@CLUSTER@)
+    )
+$trunkline$;
+
+-- Creates an empty set with this node as origin. Returns the event's number.
+-- Locks: config lock. Event: STORE_SET.
+create or replace function @NAMESPACE@.storeSet(p_set_id integer, p_set_comment text) returns bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_local_node_id integer;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    insert into @NAMESPACE@.sl_set (set_id, set_origin, set_comment)
+    values (p_set_id, v_local_node_id, p_set_comment);
+    perform @NAMESPACE@.addPartialLogIndices();
+    return @NAMESPACE@.createEvent(@CLUSTER@, 'STORE_SET', p_set_id::text, v_local_node_id::text, p_set_comment);
+end
+$trunkline$;
+
+-- The local part of storeSet() on the other nodes; an origin not heard of yet is stored as pending. Returns the set's number.
+-- A set known here with another origin was dropped there and made anew, but the old origin's DROP_SET has not arrived: events of
+-- different nodes come in any order. Refused until it has, because that DROP_SET would take the new set with it.
+create or replace function @NAMESPACE@.storeSet_int(p_set_id integer, p_set_origin integer, p_set_comment text) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_set_origin integer;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    select s.set_origin into v_set_origin from @NAMESPACE@.sl_set s where s.set_id = p_set_id;
+    if v_set_origin <> p_set_origin then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('Slony-I: storeSet_int(): set %s still originates on node %s here', p_set_id, v_set_origin),
+            hint = format('It can be stored with origin %s when the DROP_SET of node %s has arrived.', p_set_origin, v_set_origin);
+    end if;
+    if found then
+        update @NAMESPACE@.sl_set s set set_comment = p_set_comment where s.set_id = p_set_id;
+    else
+        perform @NAMESPACE@.tl_expectNode(p_set_origin);
+        insert into @NAMESPACE@.sl_set (set_id, set_origin, set_comment)
+        values (p_set_id, p_set_origin, p_set_comment);
+    end if;
+    perform @NAMESPACE@.addPartialLogIndices();
+    return p_set_id;
+end
+$trunkline$;
+
+-- Drops a set with its subscriptions; the tables lose their triggers everywhere and keep their rows. Returns the event's number.
+-- Locks: config lock; ACCESS EXCLUSIVE on each table of the set. Event: DROP_SET.
+create or replace function @NAMESPACE@.dropSet(p_set_id integer) returns bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    perform @NAMESPACE@.tl_requireLocalSet(p_set_id);
+    perform @NAMESPACE@.dropSet_int(p_set_id);
+    return @NAMESPACE@.createEvent(@CLUSTER@, 'DROP_SET', p_set_id::text);
+end
+$trunkline$;
+
+-- The local part of dropSet(). Returns the set's number.
+create or replace function @NAMESPACE@.dropSet_int(p_set_id integer) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    perform @NAMESPACE@.tl_forgetSetObjects(p_set_id);
+    delete from @NAMESPACE@.sl_subscribe b where b.sub_set = p_set_id;
+    delete from @NAMESPACE@.sl_setsync y where y.ssy_setid = p_set_id;
+    delete from @NAMESPACE@.sl_set s where s.set_id = p_set_id;
+    perform @NAMESPACE@.RebuildListenEntries();
+    perform @NAMESPACE@.addPartialLogIndices();
+    return p_set_id;
+end
+$trunkline$;
+
+-- Takes the triggers off the set's tables here and forgets its tables and sequences.
+create or replace function @NAMESPACE@.tl_forgetSetObjects(p_set_id integer) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_table record;
+begin
+    for v_table in
+        select t.tab_id, t.tab_reloid from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
+    loop
+        perform @NAMESPACE@.alterTableDropTriggers(v_table.tab_id);
+        perform @NAMESPACE@.tl_unlockTable(v_table.tab_reloid);
+    end loop;
+    delete from @NAMESPACE@.sl_table t where t.tab_set = p_set_id;
+    delete from @NAMESPACE@.tl_sequence_seen n
+    using @NAMESPACE@.sl_sequence q
+    where q.seq_id = n.ss_seqid and q.seq_set = p_set_id;
+    delete from @NAMESPACE@.sl_sequence q where q.seq_set = p_set_id;
+end
+$trunkline$;
+
+-- Makes the tables and sequences of p_add_id part of p_set_id, whose subscribers must be the same. The SYNC brings both sets
+-- to one position first. Returns the number of the MERGE_SET.
+-- Locks: config lock. Events: SYNC, MERGE_SET.
+create or replace function @NAMESPACE@.mergeSet(p_set_id integer, p_add_id integer) returns bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    if p_set_id = p_add_id then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'Slony-I: merged set ids cannot be identical';
+    end if;
+    perform @NAMESPACE@.tl_requireLocalSet(p_set_id);
+    perform @NAMESPACE@.tl_requireLocalSet(p_add_id);
+    perform @NAMESPACE@.tl_requireSameSubscribers(p_set_id, p_add_id);
+    perform @NAMESPACE@.tl_requireSubscribed(p_add_id, 'merge');
+    perform @NAMESPACE@.tl_requireSubscribed(p_set_id, 'merge');
+    perform @NAMESPACE@.createEvent(@CLUSTER@, 'SYNC');
+    perform @NAMESPACE@.mergeSet_int(p_set_id, p_add_id);
+    return @NAMESPACE@.createEvent(@CLUSTER@, 'MERGE_SET', p_set_id::text, p_add_id::text);
+end
+$trunkline$;
+
+-- The local part of mergeSet(). Returns p_set_id.
+create or replace function @NAMESPACE@.mergeSet_int(p_set_id integer, p_add_id integer) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    update @NAMESPACE@.sl_table t set tab_set = p_set_id where t.tab_set = p_add_id;
+    update @NAMESPACE@.sl_sequence q set seq_set = p_set_id where q.seq_set = p_add_id;
+    delete from @NAMESPACE@.sl_subscribe b where b.sub_set = p_add_id;
+    delete from @NAMESPACE@.sl_setsync y where y.ssy_setid = p_add_id;
+    delete from @NAMESPACE@.sl_set s where s.set_id = p_add_id;
+    return p_set_id;
+end
+$trunkline$;
+
+-- Whether a subscriber of the set has not yet confirmed the event that makes it copy the set.
+create or replace function @NAMESPACE@.isSubscriptionInProgress(p_add_id integer) returns boolean
+    language sql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select exists (
+        select
+        from @NAMESPACE@.sl_event e
+        where e.ev_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@)
+            and e.ev_type = 'ENABLE_SUBSCRIPTION'
+            and e.ev_data1 = p_add_id::text
+            and e.ev_seqno > (
+                select max(c.con_seqno)
+                from @NAMESPACE@.sl_confirm c
+                where c.con_origin = e.ev_origin and c.con_received = e.ev_data3::integer
+            )
+            and exists (
+                select from @NAMESPACE@.sl_subscribe b
+                where b.sub_set = p_add_id and b.sub_receiver = e.ev_data3::integer
+            )
+    )
+$trunkline$;
+
+-- The name of the trigger that keeps writers out of a locked set: at most 63 bytes, so that CREATE and DROP mean the same one.
+create or replace function @NAMESPACE@.tl_lockedSetTrigger() returns name
+    language plpgsql immutable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_prefix text := @CLUSTER@;
+begin
+    while octet_length(v_prefix) > 63 - octet_length('_lockedset') loop
+        v_prefix := left(v_prefix, -1);
+    end loop;
+    return v_prefix || '_lockedset';
+end
+$trunkline$;
+
+-- Takes the lock trigger off a table, if it is there.
+create or replace function @NAMESPACE@.tl_unlockTable(p_reloid oid) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_trigger record;
+begin
+    for v_trigger in
+        select g.tgname, n.nspname, c.relname
+        from pg_trigger g
+        join pg_class c on c.oid = g.tgrelid
+        join pg_namespace n on n.oid = c.relnamespace
+        where g.tgrelid = p_reloid and g.tgname = @NAMESPACE@.tl_lockedSetTrigger()
+    loop
+        execute format('drop trigger %I on %I.%I', v_trigger.tgname, v_trigger.nspname, v_trigger.relname);
+    end loop;
+end
+$trunkline$;
+
+-- Keeps writers out of the set's tables until unlockSet() or moveSet(). Returns the set's number.
+-- Waits for every transaction that writes to one of them; readers are not disturbed.
+-- Locks: config lock; SHARE ROW EXCLUSIVE on each table. Event: none.
+create or replace function @NAMESPACE@.lockSet(p_set_id integer) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_table record;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    perform @NAMESPACE@.tl_requireLocalSet(p_set_id);
+    if exists (select from @NAMESPACE@.sl_set s where s.set_id = p_set_id and s.set_locked is not null) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('Slony-I: set %s is already locked', p_set_id);
+    end if;
+    for v_table in
+        select t.tab_nspname, t.tab_relname from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
+    loop
+        execute format(
+            'create trigger %I before insert or update or delete on %I.%I for each row execute procedure %I.lockedset(%L)',
+            @NAMESPACE@.tl_lockedSetTrigger(), v_table.tab_nspname, v_table.tab_relname, @CLUSTER@, @CLUSTER@
+        );
+    end loop;
+    update @NAMESPACE@.sl_set s
+    set set_locked = txid_snapshot_xmax(txid_current_snapshot())
+    where s.set_id = p_set_id;
+    return p_set_id;
+end
+$trunkline$;
+
+-- Lets writers in again. Returns the set's number.
+-- Locks: config lock; ACCESS EXCLUSIVE on each table. Event: none.
+create or replace function @NAMESPACE@.unlockSet(p_set_id integer) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    perform @NAMESPACE@.tl_requireLocalSet(p_set_id);
+    if exists (select from @NAMESPACE@.sl_set s where s.set_id = p_set_id and s.set_locked is null) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('Slony-I: set %s is not locked', p_set_id);
+    end if;
+    perform @NAMESPACE@.tl_unlockTable(t.tab_reloid)
+    from (select o.tab_reloid from @NAMESPACE@.sl_table o where o.tab_set = p_set_id order by o.tab_id) t;
+    update @NAMESPACE@.sl_set s set set_locked = null where s.set_id = p_set_id;
+    return p_set_id;
+end
+$trunkline$;
