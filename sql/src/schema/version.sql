@@ -18,7 +18,7 @@ begin
     -- null while the sequence has never been set
     v_node := pg_catalog.pg_sequence_last_value(@REGCLASS:sl_local_node_id@);
     if v_node is null or v_node operator(pg_catalog.=) -1 then
-        raise exception 'Node is uninitialized - cluster %', @CLUSTER@;
+        raise exception 'Slony-I: Node is uninitialized - cluster %', @CLUSTER@;
     end if;
     return v_node;
 end
