@@ -41,7 +41,9 @@ begin
             hint = 'Commit the changes first, then make the event in a transaction of its own.';
     end if;
     lock table @NAMESPACE@.sl_event_lock in access exclusive mode;
-    perform set_config('trunkline.event_in', coalesce(current_setting('trunkline.event_in', true), '') || @CLUSTER@ || chr(10), true);
+    if strpos(coalesce(current_setting('trunkline.event_in', true), ''), @CLUSTER@ || chr(10)) = 0 then
+        perform set_config('trunkline.event_in', coalesce(current_setting('trunkline.event_in', true), '') || @CLUSTER@ || chr(10), true);
+    end if;
 
     v_seqno := nextval(@REGCLASS:sl_event_seq@);
     insert into @NAMESPACE@.sl_event (
