@@ -18,6 +18,7 @@ pub mod relation;
 pub mod remote_event;
 pub mod session;
 pub mod snapshot;
+pub mod statistics;
 pub mod subscription;
 pub mod conninfo;
 pub mod copy;
