@@ -1,0 +1,36 @@
+# Thin names over cargo. Cargo itself does the work: see CONTRIBUTING.md.
+CARGO ?= cargo
+
+.PHONY: build demo test test-pg lint fmt doc soak
+
+build:                     ## the three programs, optimised: target/release/{slon,slonik,slonctl}
+	$(CARGO) build --release --workspace --bins
+
+demo: build                ## three throwaway nodes under load, with proof; KEEP=1 leaves them running
+	target/release/slonctl demo $(if $(KEEP),--keep)
+
+test:                      ## the whole test suite, on the PostgreSQL found or installed
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace
+
+test-pg:                   ## the same on another PostgreSQL: make test-pg VERSION=18 (10 to 18, downloaded)
+	@test -n "$(VERSION)" || { echo "which version? make test-pg VERSION=18"; exit 2; }
+	$(CARGO) build --workspace --bins
+	TRUNKLINE_PGBIN="$$(tests/fetch-postgresql $(VERSION))" && export TRUNKLINE_PGBIN && $(CARGO) test --workspace
+
+SOAK ?= 20
+soak:                      ## the tests with random load, SOAK times with fresh seeds
+	$(CARGO) build --workspace --bins
+	for run in $$(seq $(SOAK)); do echo "run $$run"; \
+	  $(CARGO) test -p trunkline-tests --test e2e -- load random moves || exit 1; done
+
+lint:                      ## formatting, clippy, documentation: no warning passes
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+fmt:
+	$(CARGO) fmt --all
+
+doc:                       ## API documentation: target/doc
+	$(CARGO) doc --workspace --no-deps
