@@ -3,15 +3,32 @@
 //! A [`Session`] owns one connection: the client, the task that drives its socket, the channels that rang and the
 //! sink of the server's notices. Dropping it closes the connection.
 
+mod connect;
+mod error;
+mod gate;
+mod probe;
+mod transport;
+mod warnings;
+
 use std::collections::BTreeSet;
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::future::join_all;
+use tokio::sync::{oneshot, watch};
 use tokio_postgres::error::DbError;
+use tokio_postgres::{AsyncMessage, Connection};
+
+pub use crate::conninfo::redact;
+use crate::conninfo::{Environment, ServerRole};
+use connect::{Plan, Route};
+pub use error::{AttemptError, AttemptFailure, ConnectError, SessionClosed, db_error_text, error_text};
+use probe::{PROBE, Server};
+use transport::Transport;
+
+/// How long a dropped session may take to say goodbye before its socket is closed all the same.
+const GOODBYE: Duration = Duration::from_millis(250);
 
 /// Receives each NOTICE or WARNING of the server, called from the task that drives the connection: be quick.
 pub type NoticeSink = Arc<dyn Fn(&DbError) + Send + Sync>;
@@ -56,37 +73,6 @@ pub struct SessionOptions {
     pub keepalives: Option<Keepalives>,
 }
 
-/// Why no connection came about.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The connection string is wrong.
-    #[error("invalid connection string `{conninfo}`: {reason}")]
-    Conninfo {
-        /// The string, without its password.
-        conninfo: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// No host let us in.
-    #[error("cannot connect to {target}: {reason}")]
-    Failed {
-        /// Where we tried to go.
-        target: String,
-        /// What each host said.
-        reason: String,
-    },
-}
-
-/// The connection of a session is gone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("connection to {target} is closed: {reason}")]
-pub struct SessionClosed {
-    /// Where it went.
-    pub target: String,
-    /// What ended it.
-    pub reason: String,
-}
-
 #[derive(Default)]
 struct Life {
     /// Channels that rang since the last look; as many as the session listens to, at most.
@@ -95,54 +81,78 @@ struct Life {
 }
 
 /// One connection to one database.
+///
+/// Dropping it closes the connection, within a quarter of a second even if the server does not answer. A statement
+/// that still runs then goes on until the server notices; [`Session::cancel`] it first if that matters.
 pub struct Session {
     client: tokio_postgres::Client,
     life: Arc<watch::Sender<Life>>,
     target: String,
+    route: Route,
     backend_pid: i32,
     server_version: i32,
-    driver: tokio::task::JoinHandle<()>,
+    /// Dropped with the session, which tells the driver task to end.
+    _alive: oneshot::Sender<()>,
 }
 
 impl Session {
-    /// Connects as the connection string and `options` say, within a bounded time.
+    /// Connects as the connection string and `options` say.
+    ///
+    /// Takes at most the connect timeout per address, and may be dropped at any time: nothing stays behind.
     pub async fn connect(conninfo: &str, options: &SessionOptions) -> Result<Session, ConnectError> {
-        let mut config: tokio_postgres::Config = conninfo
-            .parse()
-            .map_err(|error| ConnectError::Conninfo { conninfo: redact(conninfo), reason: error_text(&error) })?;
-        if !options.application_name.is_empty() {
-            config.application_name(&options.application_name);
-        }
-        let target = format!(
-            "{:?}:{:?}/{} as {}",
-            config.get_hosts(),
-            config.get_ports(),
-            config.get_dbname().unwrap_or_default(),
-            config.get_user().unwrap_or_default()
-        );
-        let failed = |reason: String| ConnectError::Failed { target: target.clone(), reason };
-        let limit = options.connect_timeout.unwrap_or(Duration::from_secs(10));
-        let (client, connection) = tokio::time::timeout(limit, config.connect(tokio_postgres::NoTls))
+        Self::connect_from(conninfo, options, Environment::of_process()).await
+    }
+
+    /// As [`Self::connect`], with the gaps of the connection string filled from `environment`.
+    pub async fn connect_from(
+        conninfo: &str,
+        options: &SessionOptions,
+        environment: Environment,
+    ) -> Result<Session, ConnectError> {
+        Plan::prepare(conninfo, options, environment)
+            .await?
+            .connect(options)
             .await
-            .map_err(|_| failed("timeout expired".to_owned()))?
-            .map_err(|error| failed(error_text(&error)))?;
+    }
+
+    /// Takes over a connection that has just logged in.
+    fn start(
+        client: tokio_postgres::Client,
+        connection: Connection<Transport, Transport>,
+        target: String,
+        route: Route,
+        options: &SessionOptions,
+    ) -> Session {
         let life = Arc::new(watch::Sender::new(Life::default()));
-        let driver = tokio::spawn(drive(connection, options.notice.clone(), Arc::clone(&life)));
-        let mut session = Session { client, life, target: target.clone(), backend_pid: 0, server_version: 0, driver };
-        let row = session
-            .client
-            .query_one(
-                "select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')::pg_catalog.int4",
-                &[],
-            )
-            .await
-            .map_err(|error| failed(error_text(&error)))?;
-        session.backend_pid = row.get(0);
-        session.server_version = row.get(1);
-        for statement in &options.on_connect {
-            session.client.batch_execute(statement).await.map_err(|error| failed(error_text(&error)))?;
+        let (alive, dropped) = oneshot::channel();
+        tokio::spawn(drive(connection, options.notice.clone(), Arc::clone(&life), dropped));
+        Session {
+            client,
+            life,
+            target,
+            route,
+            backend_pid: 0,
+            server_version: 0,
+            _alive: alive,
         }
-        Ok(session)
+    }
+
+    /// Asks the server who it is and runs the statements of `options`, all in one round trip.
+    async fn look_around(mut self, role: ServerRole, options: &SessionOptions) -> Result<Session, AttemptError> {
+        // Polled together and first polled in order, the requests leave in order without waiting for answers.
+        let statements = join_all(
+            options
+                .on_connect
+                .iter()
+                .map(|statement| self.client.batch_execute(statement)),
+        );
+        let (messages, results) = futures_util::future::join(self.client.simple_query(PROBE), statements).await;
+        let server = Server::read(&messages?)?;
+        server.check(role)?;
+        results.into_iter().collect::<Result<(), _>>()?;
+        self.backend_pid = server.backend_pid;
+        self.server_version = server.version;
+        Ok(self)
     }
 
     /// Process id of the server process that serves this session.
@@ -163,7 +173,9 @@ impl Session {
     pub async fn notified(&self) -> Result<BTreeSet<String>, SessionClosed> {
         let mut life = self.life.subscribe();
         // An error means the sender is gone, which we hold ourselves.
-        let _ = life.wait_for(|life| !life.rang.is_empty() || life.closed.is_some()).await;
+        let _ = life
+            .wait_for(|life| !life.rang.is_empty() || life.closed.is_some())
+            .await;
         let mut rang = BTreeSet::new();
         let mut closed = None;
         self.life.send_if_modified(|life| {
@@ -172,7 +184,10 @@ impl Session {
             false
         });
         match closed {
-            Some(reason) if rang.is_empty() => Err(SessionClosed { target: self.target.clone(), reason }),
+            Some(reason) if rang.is_empty() => Err(SessionClosed {
+                target: self.target.clone(),
+                reason,
+            }),
             _ => Ok(rang),
         }
     }
@@ -194,10 +209,10 @@ impl Session {
         &mut self.client
     }
 
-    /// Asks the server to cancel the running statement; the future does not borrow the session.
-    pub fn cancel(&self) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static {
-        let token = self.client.cancel_token();
-        async move { token.cancel_query(tokio_postgres::NoTls).await }
+    /// Asks the server to cancel the running statement, on a connection of its own and within the connect timeout;
+    /// the future does not borrow the session.
+    pub fn cancel(&self) -> impl Future<Output = Result<(), AttemptError>> + Send + 'static {
+        self.route.clone().cancel(self.client.cancel_token())
     }
 
     /// `host:port/dbname as user`, for messages.
@@ -223,75 +238,46 @@ impl DerefMut for Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Session").field("target", &self.target).finish_non_exhaustive()
+        formatter
+            .debug_struct("Session")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-async fn drive<S, T>(
-    mut connection: tokio_postgres::Connection<S, T>,
+/// Drives the connection until it ends or its session is dropped.
+async fn drive(
+    mut connection: Connection<Transport, Transport>,
     notice: Option<NoticeSink>,
     life: Arc<watch::Sender<Life>>,
-) where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let reason = loop {
-        match std::future::poll_fn(|context| connection.poll_message(context)).await {
-            Some(Ok(tokio_postgres::AsyncMessage::Notification(ring))) => {
-                life.send_modify(|life| {
+    dropped: oneshot::Receiver<()>,
+) {
+    let run = async {
+        loop {
+            match std::future::poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(ring))) => life.send_modify(|life| {
                     life.rang.insert(ring.channel().to_owned());
-                });
-            }
-            Some(Ok(tokio_postgres::AsyncMessage::Notice(message))) => {
-                if let Some(sink) = &notice {
-                    sink(&message);
+                }),
+                Some(Ok(AsyncMessage::Notice(message))) => {
+                    if let Some(sink) = &notice {
+                        sink(&message);
+                    }
                 }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break error_text(&error),
+                None => break "closed by us".to_owned(),
             }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => break error_text(&error),
-            None => break "closed".to_owned(),
         }
     };
+    let deadline = async {
+        // Never sent, only dropped.
+        let _ = dropped.await;
+        tokio::time::sleep(GOODBYE).await;
+    };
+    tokio::pin!(run, deadline);
+    let reason = tokio::select! {
+        reason = run => reason,
+        () = deadline => "the server did not answer while the session was being closed".to_owned(),
+    };
     life.send_modify(|life| life.closed = Some(reason));
-}
-
-/// An error of a statement in full: `ERROR: message` with DETAIL, HINT and CONTEXT, or the chain of causes.
-#[must_use]
-pub fn error_text(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return db_error_text(db);
-    }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-fn db_error_text(error: &DbError) -> String {
-    let mut text = format!("{}: {}", error.severity(), error.message());
-    if let Some(detail) = error.detail() {
-        let _ = write!(text, "\nDETAIL: {detail}");
-    }
-    if let Some(hint) = error.hint() {
-        let _ = write!(text, "\nHINT: {hint}");
-    }
-    if let Some(context) = error.where_() {
-        let _ = write!(text, "\nCONTEXT: {context}");
-    }
-    text
-}
-
-/// A connection string with its password replaced, for messages.
-#[must_use]
-pub fn redact(conninfo: &str) -> String {
-    if conninfo.contains("password") || conninfo.contains("://") { "(hidden)".to_owned() } else { conninfo.to_owned() }
 }
