@@ -1,75 +1,87 @@
--- Forgetting what every node has, and whose connections are gone.
+-- What every node has goes; connections of other nodes are kept account of.
 
--- Removes confirmations, events, sequence values and scripts that no node needs any more, and turns the log tables over.
--- Called by every daemon each cleanup_interval, and by cron jobs. p_interval: age up to which confirmations are kept.
--- Locks: rows only, and those of the log switch; the caller holds the config lock. Event: none. Returns 0.
+-- Deletes confirmations, events, sequence values and scripts which nobody needs any more, then moves the log switch on.
+-- The interval protects young confirmations. Returns 0. The caller holds the config lock only if he wants to; it is taken here.
+-- Locks: config lock. Event: none.
 create or replace function @NAMESPACE@.cleanupEvent(p_interval interval) returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_local integer;
-    v_row record;
-    v_sync record;
+    v_local int4 := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    v_pair record;
+    v_origin record;
+    v_keep int8;
+    v_snapshot txid_snapshot;
 begin
-    select last_value into v_local from @NAMESPACE@.sl_local_node_id;
+    lock table @NAMESPACE@.sl_config_lock;
 
-    -- Confirmations of nodes that are gone.
-    delete from @NAMESPACE@.sl_confirm
-     where con_origin not in (select no_id from @NAMESPACE@.sl_node)
-        or con_received not in (select no_id from @NAMESPACE@.sl_node);
-
-    -- Of each pair only the newest that is old enough is needed, and what is newer.
-    for v_row in
-        select con_origin, con_received, max(con_seqno) as newest
-          from @NAMESPACE@.sl_confirm
-         where con_timestamp < now() - p_interval
-         group by con_origin, con_received
+    -- 1. Confirmations of nodes that are gone, and those superseded by one that is old enough.
+    delete from @NAMESPACE@.sl_confirm c
+    where not exists (select from @NAMESPACE@.sl_node n where n.no_id = c.con_origin)
+       or not exists (select from @NAMESPACE@.sl_node n where n.no_id = c.con_received);
+    for v_pair in
+        select c.con_origin as origin, c.con_received as receiver, max(c.con_seqno) as seqno
+        from @NAMESPACE@.sl_confirm c
+        where c.con_timestamp < now() - p_interval
+        group by 1, 2
     loop
-        delete from @NAMESPACE@.sl_confirm
-         where con_origin = v_row.con_origin and con_received = v_row.con_received and con_seqno < v_row.newest;
+        delete from @NAMESPACE@.sl_confirm c
+        where c.con_origin = v_pair.origin and c.con_received = v_pair.receiver and c.con_seqno < v_pair.seqno;
     end loop;
 
-    -- Events that everybody has confirmed, but for the newest SYNC among them: it says where the log is to be read from.
-    for v_row in
-        select c.con_origin, min(c.newest) as confirmed
-          from (select con_origin, con_received, max(con_seqno) as newest
-                  from @NAMESPACE@.sl_confirm group by con_origin, con_received) c
-         where exists (select 1 from @NAMESPACE@.sl_node n where n.no_id = c.con_received)
-         group by c.con_origin
+    -- 2. Events before the newest SYNC that all nodes have confirmed. A node alone keeps its newest event.
+    for v_origin in
+        select n.no_id as origin,
+               (
+                   select min(newest.seqno)
+                   from (
+                       select c.con_received, max(c.con_seqno) as seqno
+                       from @NAMESPACE@.sl_confirm c
+                       where c.con_origin = n.no_id
+                       group by c.con_received
+                   ) as newest
+               ) as confirmed
+        from @NAMESPACE@.sl_node n
     loop
-        -- The newest confirmations may be younger than the interval; events younger than that are left for latecomers.
-        select ev_seqno into v_sync
-          from @NAMESPACE@.sl_event
-         where ev_origin = v_row.con_origin and ev_seqno <= v_row.confirmed and ev_type = 'SYNC'
-         order by ev_seqno desc limit 1;
+        v_keep := null;
+        if v_origin.confirmed is not null then
+            select e.ev_seqno into v_keep
+            from @NAMESPACE@.sl_event e
+            where e.ev_origin = v_origin.origin and e.ev_seqno <= v_origin.confirmed and e.ev_type = 'SYNC'
+            order by e.ev_seqno desc
+            limit 1;
+        end if;
+        if v_keep is not null then
+            delete from @NAMESPACE@.sl_event e where e.ev_origin = v_origin.origin and e.ev_seqno < v_keep;
+        end if;
+    end loop;
+    if not exists (select from @NAMESPACE@.sl_node n where n.no_id <> v_local) then
+        delete from @NAMESPACE@.sl_event e
+        where e.ev_origin = v_local
+          and e.ev_seqno < (select max(newest.ev_seqno) from @NAMESPACE@.sl_event newest where newest.ev_origin = v_local);
+    end if;
+
+    -- 3. Connections that are gone.
+    perform @NAMESPACE@.cleanupNodelock();
+
+    -- 4. Sequence values and scripts before the oldest SYNC kept.
+    for v_origin in
+        select n.no_id as origin from @NAMESPACE@.sl_node n
+    loop
+        select e.ev_seqno, e.ev_snapshot into v_keep, v_snapshot
+        from @NAMESPACE@.sl_event e
+        where e.ev_origin = v_origin.origin and e.ev_type = 'SYNC'
+        order by e.ev_seqno
+        limit 1;
         if found then
-            delete from @NAMESPACE@.sl_event where ev_origin = v_row.con_origin and ev_seqno < v_sync.ev_seqno;
+            delete from @NAMESPACE@.sl_seqlog q where q.seql_origin = v_origin.origin and q.seql_ev_seqno < v_keep;
+            delete from @NAMESPACE@.sl_log_script l
+            where l.log_origin = v_origin.origin and l.log_txid < txid_snapshot_xmin(v_snapshot);
         end if;
     end loop;
 
-    -- Events of nodes that are gone.
-    delete from @NAMESPACE@.sl_event e
-     where not exists (select 1 from @NAMESPACE@.sl_node n where n.no_id = e.ev_origin);
-
-    -- A cluster of one node has nobody to confirm anything.
-    if (select count(*) from @NAMESPACE@.sl_node) <= 1 then
-        delete from @NAMESPACE@.sl_event
-         where ev_origin = v_local
-           and ev_seqno < (select max(ev_seqno) from @NAMESPACE@.sl_event where ev_origin = v_local);
-    end if;
-
-    perform @NAMESPACE@.cleanupNodelock();
-
-    -- Sequence values and scripts behind the oldest SYNC left.
-    for v_row in
-        select distinct on (ev_origin) ev_origin, ev_seqno, txid_snapshot_xmin(ev_snapshot) as oldest
-          from @NAMESPACE@.sl_event where ev_type = 'SYNC' order by ev_origin, ev_seqno
-    loop
-        delete from @NAMESPACE@.sl_seqlog where seql_origin = v_row.ev_origin and seql_ev_seqno < v_row.ev_seqno;
-        delete from @NAMESPACE@.sl_log_script where log_origin = v_row.ev_origin and log_txid < v_row.oldest;
-    end loop;
-
+    -- 5. The log.
     if @NAMESPACE@.logswitch_finish() = 0 then
         perform @NAMESPACE@.logswitch_start();
     end if;
@@ -77,30 +89,32 @@ begin
 end
 $trunkline$;
 
--- Removes the sl_nodelock rows whose backend is gone. Locks: those rows. Event: none. Returns how many.
+-- Removes rows of sl_nodelock whose server process is gone. Returns how many.
 create or replace function @NAMESPACE@.cleanupNodelock() returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_row record;
-    v_removed integer := 0;
+    v_lock record;
+    v_removed int4 := 0;
 begin
-    for v_row in
-        delete from @NAMESPACE@.sl_nodelock l
-         where not exists (select 1 from pg_stat_activity a
-                            where a.pid = l.nl_backendpid and a.datname = current_database())
-        returning l.nl_nodeid, l.nl_backendpid
+    for v_lock in
+        select l.nl_nodeid, l.nl_conncnt, l.nl_backendpid
+        from @NAMESPACE@.sl_nodelock l
+        where not exists (
+            select from pg_stat_get_activity(null) a where a.pid = l.nl_backendpid
+        )
+        for update
     loop
-        raise notice 'Slony-I: cleanup stale sl_nodelock entry for pid=%', v_row.nl_backendpid;
+        raise notice 'Slony-I: cleanup stale sl_nodelock entry for pid=%', v_lock.nl_backendpid;
+        delete from @NAMESPACE@.sl_nodelock where nl_nodeid = v_lock.nl_nodeid and nl_conncnt = v_lock.nl_conncnt;
         v_removed := v_removed + 1;
     end loop;
     return v_removed;
 end
 $trunkline$;
 
--- Notes that the daemon of a node is connected here. Called by the daemons of other nodes on each connection.
--- Locks: none. Event: none. Returns 0.
+-- Called by another node's daemon on its connection to this database, so that it can be found and ended at a failover. Returns 0.
 create or replace function @NAMESPACE@.registerNodeConnection(p_nodeid integer) returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
@@ -111,49 +125,57 @@ begin
 end
 $trunkline$;
 
--- Ends the connections that the daemon of a failed node has here. Backends this role may not end are named and left.
--- Locks: the sl_nodelock rows. Event: none. Returns 0.
+-- Ends the connections of a node's daemon to this database and forgets them. Returns 0. The original only forgets them, by mistake.
+-- A process is ended only if it is still connected to this database, and never our own.
 create or replace function @NAMESPACE@.terminateNodeConnections(p_failed_node integer) returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_row record;
+    v_lock record;
 begin
-    for v_row in
+    for v_lock in
         select l.nl_nodeid, l.nl_conncnt, l.nl_backendpid
-          from @NAMESPACE@.sl_nodelock l
-         where l.nl_nodeid = p_failed_node
-           for update
+        from @NAMESPACE@.sl_nodelock l
+        where l.nl_nodeid = p_failed_node
+        for update
     loop
-        begin
-            perform pg_terminate_backend(v_row.nl_backendpid)
-               from pg_stat_activity a
-              where a.pid = v_row.nl_backendpid and a.datname = current_database() and a.pid <> pg_backend_pid();
-        exception when insufficient_privilege then
-            raise warning 'Slony-I: connection pid % of failed node % cannot be ended: %',
-                v_row.nl_backendpid, p_failed_node, sqlerrm;
-        end;
-        delete from @NAMESPACE@.sl_nodelock where nl_nodeid = v_row.nl_nodeid and nl_conncnt = v_row.nl_conncnt;
+        perform @NAMESPACE@.killBackend(v_lock.nl_backendpid, 'TERM');
+        delete from @NAMESPACE@.sl_nodelock where nl_nodeid = v_lock.nl_nodeid and nl_conncnt = v_lock.nl_conncnt;
     end loop;
     return 0;
 end
 $trunkline$;
 
--- Signals a backend: 'NULL' asks whether it exists, 'TERM' ends it. Returns 0, or -1 if there is no such backend.
--- Locks: none. Event: none.
-create or replace function @NAMESPACE@.killBackend(p_pid integer, p_signame text) returns integer
+-- Signal `NULL`: 0 if the server process is connected to this database, else -1. Signal `TERM`: ends it, with the rights of the caller
+-- (own role's processes, pg_signal_backend, superuser); 0, or -1 if there is none. Anything else is an error.
+create or replace function @NAMESPACE@.killBackend(p_pid integer, p_signame pg_catalog.text) returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 begin
-    if not exists (select 1 from pg_stat_activity where pid = p_pid) then
+    if p_signame not in ('NULL', 'TERM') then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('Slony-I: killBackend(): signal `%s` is not supported', p_signame),
+            hint = 'Signals are `NULL` (does the process exist?) and `TERM`.';
+    end if;
+    if not exists (
+        select from pg_stat_get_activity(p_pid) a
+        where a.datid = (select d.oid from pg_database d where d.datname = current_database())
+    ) then
         return -1;
     end if;
-    if upper(p_signame) = 'TERM' then
-        return case when pg_terminate_backend(p_pid) then 0 else -1 end;
-    elsif upper(p_signame) <> 'NULL' then
-        raise exception 'Slony-I: unsupported signal %', p_signame using hint = 'NULL and TERM are known';
+    if p_signame = 'TERM' and p_pid <> pg_backend_pid() then
+        begin
+            if not pg_terminate_backend(p_pid) then
+                return -1;
+            end if;
+        exception when insufficient_privilege then
+            raise warning 'cannot end server process %: %', p_pid, sqlerrm
+                using hint = 'Grant pg_signal_backend, or the role of that connection, to ' || quote_ident(current_user) || '.';
+            return -1;
+        end;
     end if;
     return 0;
 end

@@ -1,142 +1,200 @@
--- The two log tables take turns: while one is written, the other is read empty and truncated.
+-- Two log tables take turns: one is written, the other is emptied by TRUNCATE once everybody has its rows.
+-- sl_log_status: 0 and 2 write sl_log_1, 1 and 3 write sl_log_2; 2 and 3: the other one still holds rows to be read.
 --
--- sl_log_status: bit 0 is the table written (0: sl_log_1, 1: sl_log_2), bit 1 says that a switch is going on and the other
--- table still holds rows.
+-- The status is a sequence, so a switch is seen at once by everybody, also by transactions that run already. One of them may have
+-- read it just before and write to the old table just after. All such transactions have an id (capture gives them one before it
+-- reads the status), so it is enough to remember which ids existed after the switch and to wait until they are gone:
+-- sl_registry key `logswitch.boundary`, reg_int4 the status it belongs to, reg_text the txid.
 
--- Begins a switch: new rows go to the other table. Returns 2 (now sl_log_2) or 1 (now sl_log_1).
--- Locks: none beyond the registry row. Event: none.
---
--- A transaction may have read the status before and write its row after. Its id is known by then, so everything is
--- safe once all ids given out so far have ended; the boundary is kept in the registry. Only a snapshot taken after setval() can
--- name it: in other isolation levels logswitch_finish() takes it at its first attempt.
+-- Starts a switch. Returns 2 if sl_log_2 is written from now on, 1 if sl_log_1. An error while one is going on.
+-- Locks: config lock. Event: none.
 create or replace function @NAMESPACE@.logswitch_start() returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_status integer;
-    v_boundary text;
+    v_status int8;
 begin
-    lock table @NAMESPACE@.sl_registry in share row exclusive mode;
+    lock table @NAMESPACE@.sl_config_lock;
     select last_value into v_status from @NAMESPACE@.sl_log_status;
-    if v_status not in (0, 1) then
-        raise exception 'Previous logswitch still in progress'
-            using hint = 'it ends when every node has confirmed what the old log table holds and no transaction writes there; call logswitch_finish()';
+    if v_status in (2, 3) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'Previous logswitch still in progress',
+            hint = 'The old log table is truncated by logswitch_finish() when every node has confirmed its rows.';
     end if;
-    perform setval(@REGCLASS:sl_log_status@, case v_status when 0 then 3 else 2 end);
-    if current_setting('transaction_isolation') = 'read committed' then
-        v_boundary := txid_snapshot_xmax(txid_current_snapshot())::text;
+    if v_status = 0 then
+        perform setval(@REGCLASS:sl_log_status@, 3);
+    else
+        perform setval(@REGCLASS:sl_log_status@, 2);
     end if;
-    perform @NAMESPACE@.registry_set_text('logswitch.boundary', v_boundary);
     perform @NAMESPACE@.registry_set_timestamp('logswitch.laststart', now());
-    raise notice 'Slony-I: Logswitch to sl_log_% initiated', case v_status when 0 then 2 else 1 end;
-    return case v_status when 0 then 2 else 1 end;
+    -- A snapshot that may be older than the switch says nothing; then logswitch_finish() remembers at its first attempt.
+    if current_setting('transaction_isolation') = 'read committed' then
+        perform @NAMESPACE@.tl_remember_switch((3 - v_status)::int4);
+    end if;
+    if v_status = 0 then
+        raise notice 'Slony-I: Logswitch to sl_log_2 initiated';
+        return 2;
+    end if;
+    raise notice 'Slony-I: Logswitch to sl_log_1 initiated';
+    return 1;
 end
 $trunkline$;
 
--- Ends a switch if the old log table holds nothing that a node still needs. Returns -1 in progress and not finished, 0 no switch in
--- progress, 1 sl_log_2 truncated, 2 sl_log_1 truncated.
--- Locks: the old log table in access exclusive mode, not waited for. Event: none.
+-- Stores the first txid that certainly began after the switch to the status.
+create or replace function @NAMESPACE@.tl_remember_switch(p_status integer) returns void
+    language sql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    insert into @NAMESPACE@.sl_registry (reg_key, reg_int4, reg_text)
+    values ('logswitch.boundary', p_status, txid_snapshot_xmax(txid_current_snapshot())::text)
+    on conflict (reg_key) do update set reg_int4 = excluded.reg_int4, reg_text = excluded.reg_text
+$trunkline$;
+
+-- Ends a switch, if all rows of the old table are with everybody and nobody can still write to it. Returns 0 if there is no switch,
+-- -1 if it must go on, 1 after truncating sl_log_2, 2 after truncating sl_log_1.
+-- Locks: config lock; ACCESS EXCLUSIVE on the old log table, without waiting. Event: none.
 create or replace function @NAMESPACE@.logswitch_finish() returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_status integer;
-    v_old text;
-    v_new text;
-    v_boundary bigint;
-    v_needed boolean;
+    v_status int8;
+    v_boundary int8;
+    v_origin record;
+    v_pending bool := false;
 begin
+    lock table @NAMESPACE@.sl_config_lock;
     select last_value into v_status from @NAMESPACE@.sl_log_status;
-    if v_status not in (2, 3) then
+    if v_status in (0, 1) then
         return 0;
     end if;
-    v_old := case v_status when 2 then 'sl_log_2' else 'sl_log_1' end;
-    v_new := case v_status when 2 then 'sl_log_1' else 'sl_log_2' end;
 
-    select reg_text::bigint into v_boundary from @NAMESPACE@.sl_registry where reg_key = 'logswitch.boundary';
-    if v_boundary is null then
-        perform @NAMESPACE@.registry_set_text('logswitch.boundary', txid_snapshot_xmax(txid_current_snapshot())::text);
+    select r.reg_text::int8 into v_boundary
+    from @NAMESPACE@.sl_registry r
+    where r.reg_key = 'logswitch.boundary' and r.reg_int4 = v_status;
+    if not found then
+        perform @NAMESPACE@.tl_remember_switch(v_status::int4);
+        raise notice 'Slony-I: log switch to sl_log_% still in progress - transactions older than the switch may be running', v_status - 1;
         return -1;
     end if;
     if txid_snapshot_xmin(txid_current_snapshot()) < v_boundary then
-        raise notice 'Slony-I: log switch to % still in progress - transactions older than % have not ended', v_new, v_boundary;
+        raise notice 'Slony-I: log switch to sl_log_% still in progress - transactions older than the switch are running', v_status - 1;
+        return -1;
+    end if;
+
+    -- A node's rows are needed as long as its oldest event kept does not have them. Our own rows before our first SYNC
+    -- have not been announced to anybody.
+    for v_origin in
+        select distinct on (e.ev_origin) e.ev_origin as origin, txid_snapshot_xmin(e.ev_snapshot) as xmin
+        from @NAMESPACE@.sl_event e
+        where e.ev_type = 'SYNC'
+        order by e.ev_origin, e.ev_seqno
+    loop
+        v_pending := v_pending or case v_status
+            when 2 then exists (
+                select from @NAMESPACE@.sl_log_2 l where l.log_origin = v_origin.origin and l.log_txid >= v_origin.xmin
+            )
+            else exists (
+                select from @NAMESPACE@.sl_log_1 l where l.log_origin = v_origin.origin and l.log_txid >= v_origin.xmin
+            )
+        end;
+    end loop;
+    if not exists (
+        select from @NAMESPACE@.sl_event e
+        where e.ev_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@) and e.ev_type = 'SYNC'
+    ) then
+        v_pending := v_pending or case v_status
+            when 2 then exists (select from @NAMESPACE@.sl_log_2 l where l.log_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@))
+            else exists (select from @NAMESPACE@.sl_log_1 l where l.log_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@))
+        end;
+    end if;
+    if v_pending then
+        raise notice 'Slony-I: log switch to sl_log_% still in progress - sl_log_% not truncated', v_status - 1, 4 - v_status;
         return -1;
     end if;
 
     begin
-        execute format('lock table %I.%I in access exclusive mode nowait', @CLUSTER@, v_old);
+        if v_status = 2 then
+            lock table @NAMESPACE@.sl_log_2 in access exclusive mode nowait;
+        else
+            lock table @NAMESPACE@.sl_log_1 in access exclusive mode nowait;
+        end if;
     exception when lock_not_available then
-        raise notice 'Slony-I: could not lock %, it is in use - %  not truncated', v_old, v_old;
+        raise notice 'Slony-I: could not lock sl_log_% - sl_log_% not truncated', 4 - v_status, 4 - v_status;
         return -1;
     end;
 
-    -- Of each origin whatever lies behind its oldest SYNC still wanted has been confirmed by everybody. Rows of an origin without
-    -- any SYNC left (a dropped node) are wanted by nobody.
-    execute format(
-        'select exists (
-             select 1
-               from (select distinct on (ev_origin) ev_origin, txid_snapshot_xmin(ev_snapshot) as oldest
-                       from %1$I.sl_event where ev_type = ''SYNC'' order by ev_origin, ev_seqno) e
-              where exists (select 1 from %1$I.%2$I l where l.log_origin = e.ev_origin and l.log_txid >= e.oldest))',
-        @CLUSTER@, v_old) into v_needed;
-    if v_needed then
-        raise notice 'Slony-I: log switch to % still in progress - % not truncated', v_new, v_old;
-        return -1;
+    delete from @NAMESPACE@.sl_registry where reg_key = 'logswitch.boundary';
+    if v_status = 2 then
+        raise notice 'Slony-I: log switch to sl_log_1 complete - truncate sl_log_2';
+        truncate @NAMESPACE@.sl_log_2;
+        perform setval(@REGCLASS:sl_log_status@, 0);
+        perform @NAMESPACE@.addPartialLogIndices();
+        return 1;
     end if;
-
-    execute format('truncate %I.%I', @CLUSTER@, v_old);
-    perform setval(@REGCLASS:sl_log_status@, case v_status when 2 then 0 else 1 end);
-    perform @NAMESPACE@.registry_set_text('logswitch.boundary', null);
+    raise notice 'Slony-I: log switch to sl_log_2 complete - truncate sl_log_1';
+    truncate @NAMESPACE@.sl_log_1;
+    perform setval(@REGCLASS:sl_log_status@, 1);
     perform @NAMESPACE@.addPartialLogIndices();
-    return case v_status when 2 then 1 else 2 end;
+    return 2;
 end
 $trunkline$;
 
--- Gives each origin of a set an index of its own on the log table that is not written, and drops those of origins that are none any
--- more. Not during a switch. Locks: the log table not written. Event: none. Returns the number of indexes made.
+-- One partial index per set origin on the log table that is not written now; indexes of nodes that originate nothing any more go.
+-- Returns how many were made or dropped, 0 during a switch, when both tables are in use.
+-- Locks: config lock; SHARE (ACCESS EXCLUSIVE to drop) on the unused log table. Event: none.
 create or replace function @NAMESPACE@.addPartialLogIndices() returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_status integer;
-    v_table regclass;
-    v_suffix text;
-    v_made integer := 0;
-    v_row record;
+    v_status int8;
+    v_log name;
+    v_origin record;
+    v_index record;
+    v_wanted name[] := '{}';
+    v_changes int4 := 0;
 begin
+    lock table @NAMESPACE@.sl_config_lock;
     select last_value into v_status from @NAMESPACE@.sl_log_status;
-    if v_status not in (0, 1) then
+    if v_status in (2, 3) then
         return 0;
     end if;
-    v_table := case v_status when 0 then @REGCLASS:sl_log_2@ else @REGCLASS:sl_log_1@ end;
-    v_suffix := case v_status when 0 then '_sl_log_2-node-' else '_sl_log_1-node-' end;
-    for v_row in
-        select c.relname
-          from pg_class c
-          join pg_index i on i.indexrelid = c.oid
-         where i.indrelid = v_table
-           and left(c.relname, 7) = 'PartInd'
-           and c.relname not in (select @NAMESPACE@.tl_object_name('PartInd', v_suffix || s.set_origin)
-                                   from @NAMESPACE@.sl_set s)
+    v_log := case v_status when 0 then 'sl_log_2' else 'sl_log_1' end;
+    for v_origin in
+        select distinct s.set_origin as node,
+               @NAMESPACE@.tl_object_name('PartInd', format('_%s-node-%s', v_log, s.set_origin)) as index_name
+        from @NAMESPACE@.sl_set s
+        order by 1
     loop
-        execute format('drop index %I.%I', @CLUSTER@, v_row.relname);
+        v_wanted := v_wanted || v_origin.index_name;
+        if not exists (
+            select from pg_index x
+            join pg_class i on i.oid = x.indexrelid
+            join pg_class t on t.oid = x.indrelid
+            where t.relnamespace = (select n.oid from pg_namespace n where n.nspname = @CLUSTER@) and t.relname = v_log and i.relname = v_origin.index_name
+        ) then
+            execute format(
+                'create index %I on @NAMESPACE@.%I (log_txid) where (log_origin = %s)', v_origin.index_name, v_log, v_origin.node
+            );
+            v_changes := v_changes + 1;
+        end if;
     end loop;
-    for v_row in
-        select distinct s.set_origin, @NAMESPACE@.tl_object_name('PartInd', v_suffix || s.set_origin) as index_name
-          from @NAMESPACE@.sl_set s
-         where not exists (
-                   select 1 from pg_class c join pg_index i on i.indexrelid = c.oid
-                    where i.indrelid = v_table
-                      and c.relname = @NAMESPACE@.tl_object_name('PartInd', v_suffix || s.set_origin))
-         order by 1
+    for v_index in
+        select i.relname
+        from pg_index x
+        join pg_class i on i.oid = x.indexrelid
+        join pg_class t on t.oid = x.indrelid
+        where t.relnamespace = (select n.oid from pg_namespace n where n.nspname = @CLUSTER@)
+          and t.relname = v_log
+          and i.relname like 'PartInd%'
+          and i.relname <> all (v_wanted)
     loop
-        execute format('create index %I on %s using btree (log_txid) where (log_origin = %s)',
-            v_row.index_name, v_table, v_row.set_origin);
-        v_made := v_made + 1;
+        execute format('drop index @NAMESPACE@.%I', v_index.relname);
+        v_changes := v_changes + 1;
     end loop;
-    return v_made;
+    return v_changes;
 end
 $trunkline$;
