@@ -40,7 +40,9 @@ pub fn shared_server() -> &'static Server {
         let options = ServerOptions {
             tcp: true,
             settings: vec![
-                ("max_connections".into(), "400".into()),
+                // Tests run side by side, each with a few slons.
+                ("max_connections".into(), "1000".into()),
+                ("max_locks_per_transaction".into(), "128".into()),
                 ("shared_buffers".into(), "128MB".into()),
                 // A transaction left open by another test's database must not hold anything up, it only costs vacuum.
                 ("autovacuum_naptime".into(), "10s".into()),
