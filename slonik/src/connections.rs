@@ -8,14 +8,14 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use trunkline_grammar::{Id, Script, SourceMap};
 use trunkline_sql::admin::{self, Call, CallError, Locks};
-use trunkline_sql::{Cluster, ConnectError, Session, SessionOptions, error_text};
+use trunkline_sql::{Cluster, Session, SessionOptions, error_text};
 
 use crate::failure::Failure;
 use crate::progress::{Announcements, duration_text};
 use crate::report::Report;
 
 /// A connection attempt that just failed is not repeated at once: the host may take its full timeout again.
-const FRESH: Duration = Duration::from_secs(3);
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The administrator's way to one node.
 struct NodeConnection {
@@ -108,8 +108,8 @@ impl Connections {
         let report = &self.report;
         let attempts = self.order.iter().filter_map(|id| {
             let node = self.nodes.get(id)?;
-            node.needs_connecting()
-                .then(|| async move { (*id, connect(*id, &node.conninfo, report).await) })
+            (node.needs_connecting() && !node.just_refused())
+                .then_some(async move { (*id, connect(*id, &node.conninfo, report).await) })
         });
         let outcomes = join_all(attempts).await;
         for (id, outcome) in outcomes {
@@ -144,7 +144,7 @@ impl Connections {
     pub(crate) async fn session(&mut self, id: Id) -> Result<&Session, Failure> {
         let node = self.nodes.get(&id).ok_or(Failure::NoConninfo(id))?;
         if node.needs_connecting() {
-            if let Some((_, reason)) = node.refused.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            if let Some((_, reason)) = node.refused.as_ref().filter(|_| node.just_refused()) {
                 return Err(Failure::Unreachable(reason.clone()));
             }
             let outcome = connect(id, &node.conninfo, &self.report).await;
@@ -358,6 +358,10 @@ impl Connections {
 }
 
 impl NodeConnection {
+    fn just_refused(&self) -> bool {
+        self.refused.as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH)
+    }
+
     fn needs_connecting(&self) -> bool {
         // A broken connection inside a transaction must fail the next statement, not silently begin anew.
         !self.in_transaction && self.session.as_ref().is_none_or(|session| session.is_closed())
@@ -385,14 +389,10 @@ async fn connect(id: Id, conninfo: &str, report: &Report) -> Result<(Session, Op
         notice: Some(report.notice_sink()),
         ..SessionOptions::default()
     };
+    let failed = |reason: &dyn std::fmt::Display| format!("connection to server of node {id} failed: {reason}");
     let session = Session::connect(conninfo, &options)
         .await
-        .map_err(|error| match error {
-            ConnectError::Failed { target, reason } => {
-                format!("connection to server of node {id} at {target} failed: {reason}")
-            }
-            other => format!("connection to server of node {id} failed: {other}"),
-        })?;
+        .map_err(|error| failed(&error))?;
     let role_problem = match session.batch_execute("set session_replication_role to local").await {
         Ok(()) => None,
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Some(format!(
@@ -400,12 +400,7 @@ async fn connect(id: Id, conninfo: &str, report: &Report) -> Result<(Session, Op
              or use a superuser in the admin conninfo",
             error.as_db_error().map_or("permission denied", |error| error.message())
         )),
-        Err(error) => {
-            return Err(format!(
-                "connection to server of node {id} failed: {}",
-                error_text(&error)
-            ));
-        }
+        Err(error) => return Err(failed(&error_text(&error))),
     };
     Ok((session, role_problem))
 }

@@ -69,11 +69,13 @@ impl Interpreter<'_> {
         self.connections
             .run(origin, &admin::lock_set(&self.cluster, id))
             .await?;
+        self.connections.commit(origin).await?;
+        // Asked after the commit: the horizon then lies behind the lock, and so does every transaction that began
+        // before it. Asked earlier, it may lie before transactions that are running.
         let session = self.connections.session(origin).await?;
         let horizon = admin::transaction_horizon(session)
             .await
-            .map_err(Failure::of_query("transaction horizon"))?;
-        self.connections.commit(origin).await?;
+            .map_err(|error| still_locked(id, &error))?;
         self.wait_for_older_transactions(id, origin, horizon.next).await
     }
 
@@ -81,13 +83,9 @@ impl Interpreter<'_> {
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
         loop {
             let session = self.connections.session(origin).await?;
-            let horizon = admin::transaction_horizon(session).await.map_err(|error| {
-                Failure::Refused(format!(
-                    "set {set} is locked, but it is not known whether older transactions have ended ({}); \
-                     `unlock set` opens it again",
-                    trunkline_sql::error_text(&error)
-                ))
-            })?;
+            let horizon = admin::transaction_horizon(session)
+                .await
+                .map_err(|error| still_locked(set, &error))?;
             if horizon.oldest >= next {
                 return Ok(());
             }
@@ -117,4 +115,12 @@ impl Interpreter<'_> {
             .await?;
         Ok(())
     }
+}
+
+fn still_locked(set: Id, error: &tokio_postgres::Error) -> Failure {
+    Failure::Refused(format!(
+        "set {set} is locked, but it is not known whether older transactions have ended ({}); `unlock set` opens it \
+         again",
+        trunkline_sql::error_text(error)
+    ))
 }

@@ -92,8 +92,8 @@ impl Interpreter<'_> {
             let open = still_open(wanted, &known, node);
             if open.is_empty() {
                 if announcements.any() {
-                    let waited = duration_text(announcements.elapsed());
-                    self.report.say(&format!("node {node} has caught up after {waited}"));
+                    let after = duration_text(announcements.elapsed());
+                    self.report.say(&format!("node {node} has caught up after {after}"));
                 }
                 return Ok(());
             }

@@ -16,32 +16,40 @@ impl Interpreter<'_> {
     /// Says why `lag.node` has not confirmed the event yet, as far as that can be seen from here; `asked` is the node
     /// whose word about confirmations counts for the wait.
     pub(crate) async fn tell_obstacles(&mut self, lag: Lagging, asked: Id) {
-        let mut lines = match self.look_at(lag.node, lag.origin).await {
+        let reasons = match self.look_at(lag.node, lag.origin).await {
             Ok(report) => obstacles(lag, asked, &report),
             Err(reason) => vec![reason],
         };
-        // The confirmation exists on its node; what brings it here is the daemon of the node that was asked.
-        let arrived = lines.is_empty();
-        if arrived && asked != lag.node {
-            lines.push(format!(
-                "node {} has confirmed it; the news is still on its way to node {asked}",
-                lag.node
-            ));
-            match self.look_at(asked, lag.node).await {
-                Ok(report) => lines.extend(daemon_obstacles(asked, &report)),
-                Err(reason) => lines.push(reason),
-            }
-        }
         let behind = lag.seqno - lag.confirmed;
-        let head = if lag.confirmed > 0 {
-            format!(
-                "node {} has confirmed event {} of node {}, {behind} to go",
-                lag.node, lag.confirmed, lag.origin
-            )
-        } else {
-            format!("node {} has confirmed no event of node {} yet", lag.node, lag.origin)
+        let head = match (reasons.is_empty(), lag.confirmed) {
+            (true, _) => format!(
+                "node {} has confirmed event {} of node {}",
+                lag.node, lag.seqno, lag.origin
+            ),
+            (false, 0) => format!("node {} has confirmed no event of node {} yet", lag.node, lag.origin),
+            (false, confirmed) => {
+                format!(
+                    "node {} has confirmed event {confirmed} of node {}, {behind} to go",
+                    lag.node, lag.origin
+                )
+            }
         };
-        self.report.say(&format!("  {head}: {}", lines.join("; ")));
+        if !reasons.is_empty() {
+            self.report.say(&format!("  {head}: {}", reasons.join("; ")));
+            return;
+        }
+        // The confirmation exists on its node; what brings it here is the daemon of the node that was asked.
+        let reasons = match self.look_at(asked, lag.node).await {
+            Ok(report) => daemon_obstacles(asked, &report),
+            Err(reason) => vec![reason],
+        };
+        let why = if reasons.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", reasons.join("; "))
+        };
+        self.report
+            .say(&format!("  {head}, the news is still on its way to node {asked}{why}"));
     }
 
     /// What the node itself says; Err: why it cannot be asked.
@@ -80,6 +88,10 @@ fn obstacles(lag: Lagging, asked: Id, report: &NodeReport) -> Vec<String> {
         return Vec::new();
     }
     let mut lines = daemon_obstacles(node, report);
+    if report.serving == Serving::No {
+        // What the node knows of the others may be long out of date.
+        return lines;
+    }
     if report.providers.is_empty() {
         lines.push(format!(
             "node {node} knows no way to the events of node {origin}; `store path` must give it one",
@@ -99,7 +111,7 @@ fn obstacles(lag: Lagging, asked: Id, report: &NodeReport) -> Vec<String> {
         ));
     }
     if report.troubles.is_empty()
-        && let Some(activity) = report.activity.as_ref().filter(|_| report.serving != Serving::No)
+        && let Some(activity) = &report.activity
     {
         let event = match (activity.event, &activity.event_type) {
             (Some(event), Some(kind)) => format!(" on {kind} ({},{event})", lag.origin),
@@ -107,7 +119,13 @@ fn obstacles(lag: Lagging, asked: Id, report: &NodeReport) -> Vec<String> {
             _ => String::new(),
         };
         let since = duration_text(seconds(activity.seconds));
-        lines.push(format!("its slon works{event} for {since}: {}", activity.activity));
+        // The original repeats the event's type, or says that it is in its loop.
+        let words = if activity.event_type.as_deref() == Some(activity.activity.as_str()) {
+            String::new()
+        } else {
+            format!(": {}", activity.activity)
+        };
+        lines.push(format!("its slon works{event} for {since}{words}"));
     }
     if lines.is_empty() {
         lines.push("its slon runs and reports no trouble".to_owned());
@@ -118,7 +136,9 @@ fn obstacles(lag: Lagging, asked: Id, report: &NodeReport) -> Vec<String> {
 /// Whether a daemon serves the node, and what it is stuck on.
 fn daemon_obstacles(node: Id, report: &NodeReport) -> Vec<String> {
     if report.serving == Serving::No {
-        return vec![format!("no slon serves node {node}; start it")];
+        return vec![format!(
+            "no slon serves node {node} now; start one, unless it is just being restarted"
+        )];
     }
     let mut lines: Vec<String> = report
         .troubles
@@ -192,7 +212,7 @@ mod tests {
                     ..report()
                 }
             ),
-            ["no slon serves node 2; start it"]
+            ["no slon serves node 2 now; start one, unless it is just being restarted"]
         );
         let trouble = Trouble {
             actor: "remoteWorkerThread_1".into(),

@@ -31,12 +31,11 @@ const QUERY_LENGTH: usize = 120;
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.user.as_deref().unwrap_or("unknown");
-        match self.pid {
-            Some(pid) => write!(f, "pid {pid} (user {user}")?,
-            None => {
-                let name = self.state.as_deref().unwrap_or("unknown");
-                write!(f, "prepared transaction `{name}` (user {user}")?;
-            }
+        if let Some(pid) = self.pid {
+            write!(f, "pid {pid} (user {user}")?;
+        } else {
+            let name = self.state.as_deref().unwrap_or("unknown");
+            write!(f, "prepared transaction `{name}` (user {user}")?;
         }
         if let Some(database) = &self.database {
             write!(f, ", database {database}")?;

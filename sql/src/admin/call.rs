@@ -1,6 +1,5 @@
 //! One statement as slonik sends it, with the text that messages show.
 
-use std::error::Error as _;
 use std::fmt;
 use std::fmt::Write as _;
 
@@ -213,12 +212,8 @@ impl fmt::Debug for CallError {
     }
 }
 
-impl std::error::Error for CallError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The text already tells the whole chain; the driver's error itself may quote secrets.
-        self.source.source().filter(|_| self.secrets.is_empty())
-    }
-}
+// No source: the text already tells the whole chain, without the secrets that the driver's error may quote.
+impl std::error::Error for CallError {}
 
 #[cfg(test)]
 mod tests {
