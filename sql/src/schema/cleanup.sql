@@ -33,15 +33,7 @@ begin
     -- 2. Events before the newest SYNC that all nodes have confirmed. A node alone keeps its newest event.
     for v_origin in
         select n.no_id as origin,
-               (
-                   select min(newest.seqno)
-                   from (
-                       select c.con_received, max(c.con_seqno) as seqno
-                       from @NAMESPACE@.sl_confirm c
-                       where c.con_origin = n.no_id
-                       group by c.con_received
-                   ) as newest
-               ) as confirmed
+               (select min(c.con_seqno) from @NAMESPACE@.sl_confirm c where c.con_origin = n.no_id) as confirmed
         from @NAMESPACE@.sl_node n
     loop
         v_keep := null;

@@ -1,143 +1,189 @@
--- Scripts (`execute script`): statements that travel in the stream of changes and run on every node at the same point of it.
+-- Scripts: statements that run on every node at the same place in the stream of changes. Also called by programs of their own,
+-- inside transactions with ordinary writes.
 
--- Keeps one statement of a script for the other nodes and runs it here. p_nodes: comma separated node numbers, null or '' for all.
--- Called by slonik, and by people inside a transaction of their own.
--- Locks: those of the statement. Event: none, it travels with the next SYNC. Returns the row's log_actionseq.
-create or replace function @NAMESPACE@.ddlCapture(p_statement text, p_nodes text) returns bigint
-    language plpgsql
-as $trunkline$
-declare
-    v_local integer;
-    v_node text;
-    v_listed boolean := false;
-    v_sequences text;
-    v_row record;
-    v_value bigint;
-    v_action bigint;
-    v_role text;
-begin
-    v_local := pg_catalog.pg_sequence_last_value(@REGCLASS:sl_local_node_id@);
-    if coalesce(p_nodes, '') operator(pg_catalog.<>) '' then
-        foreach v_node in array pg_catalog.string_to_array(p_nodes, ',') loop
-            if not exists (select 1 from @NAMESPACE@.sl_node where no_id operator(pg_catalog.=) pg_catalog.btrim(v_node)::pg_catalog.int4) then
-                raise exception 'ddlcapture(%,%) - node % does not exist!', p_statement, p_nodes, v_node;
-            end if;
-            v_listed := v_listed or pg_catalog.btrim(v_node)::pg_catalog.int4 operator(pg_catalog.=) v_local;
-        end loop;
-        if not v_listed then
-            raise exception 'ddlcapture(%,%) - origin node % not included in ONLY ON list!', p_statement, p_nodes, v_local
-                using hint = 'a script runs on its event node first; name it in `execute only on`';
-        end if;
-    end if;
-
-    -- Sequences of this origin: other nodes run the statement with the same values.
-    for v_row in
-        select s.seq_id, s.seq_reloid,
-               @NAMESPACE@.slon_quote_brute(s.seq_nspname) operator(pg_catalog.||) '.' operator(pg_catalog.||) @NAMESPACE@.slon_quote_brute(s.seq_relname) as name
-          from @NAMESPACE@.sl_sequence s join @NAMESPACE@.sl_set t on t.set_id operator(pg_catalog.=) s.seq_set
-         where t.set_origin operator(pg_catalog.=) v_local
-         order by s.seq_id
-    loop
-        v_value := @NAMESPACE@.sequenceLastValue(v_row.name);
-        v_sequences := coalesce(v_sequences operator(pg_catalog.||) ',', '')
-            operator(pg_catalog.||) pg_catalog.format('%s,%s,%s', v_row.seq_id, v_local, v_value);
-    end loop;
-
-    v_action := pg_catalog.nextval(@REGCLASS:sl_action_seq@);
-    insert into @NAMESPACE@.sl_log_script (log_origin, log_txid, log_actionseq, log_cmdtype, log_cmdargs)
-    values (v_local, pg_catalog.txid_current(), v_action, 'S',
-            array[p_statement, coalesce(p_nodes, ''), coalesce(v_sequences, '')]::pg_catalog.text[]);
-    execute p_statement;
-    return v_action;
-end
-$trunkline$;
-
--- Ends a script: brings names and log triggers up to date here, and on the other nodes when they get there.
--- Locks: config lock, and access exclusive on tables whose log trigger is outdated. Event: none. Returns the row's log_actionseq.
-create or replace function @NAMESPACE@.ddlScript_complete(p_nodes text) returns bigint
+-- Notes a statement for the other nodes; the caller executes it here, with session_replication_role local. p_nodes: null or empty for
+-- all nodes, else their numbers separated by commas. Values of local sequences that changed since this session last looked go with
+-- it, since the statement may use them. Returns its place in the stream.
+-- Locks: none. Event: none.
+create or replace function @NAMESPACE@.ddlCapture(p_statement pg_catalog.text, p_nodes pg_catalog.text) returns bigint
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_action bigint;
+    v_local int4 := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    v_nodes text[] := @NAMESPACE@.tl_nodes_of_list(p_nodes, format('ddlcapture(%s,%s)', p_statement, p_nodes));
+    v_sequences text;
+    v_action int8;
 begin
-    perform @NAMESPACE@.updateRelname();
-    perform @NAMESPACE@.repair_log_triggers(true);
+    select string_agg(format('%s,%s,%s', v.seq_id, v.seq_origin, v.seq_last_value), ',' order by v.seq_id) into v_sequences
+    from (
+        select l.seq_id, l.seq_origin, @NAMESPACE@.seqtrack(l.seq_id, l.seq_last_value) as seq_last_value
+        from @NAMESPACE@.sl_seqlastvalue l
+        where l.seq_origin = v_local
+    ) as v
+    where v.seq_last_value is not null;
     v_action := nextval(@REGCLASS:sl_action_seq@);
     insert into @NAMESPACE@.sl_log_script (log_origin, log_txid, log_actionseq, log_cmdtype, log_cmdargs)
-    values (pg_sequence_last_value(@REGCLASS:sl_local_node_id@), txid_current(), v_action, 's',
-            coalesce(string_to_array(nullif(p_nodes, ''), ','), '{}'));
+    values (
+        v_local, txid_current(), v_action, 'S',
+        array[p_statement, array_to_string(v_nodes, ','), coalesce(v_sequences, '')]
+    );
     return v_action;
 end
 $trunkline$;
 
--- The same on a node that got the script from another. Locks: as above. Event: none. Returns 1.
+-- Ends a script: an end mark for the other nodes, and here what follows a change of tables. Returns the mark's place in the stream.
+-- Locks: config lock. Event: none.
+create or replace function @NAMESPACE@.ddlScript_complete(p_nodes pg_catalog.text) returns bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_local int4 := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    v_nodes text[] := @NAMESPACE@.tl_nodes_of_list(p_nodes, format('ddlScript_complete(%s)', p_nodes));
+    v_action int8;
+begin
+    if cardinality(v_nodes) = 0 or v_local::text = any (v_nodes) then
+        perform @NAMESPACE@.ddlScript_complete_int();
+    end if;
+    v_action := nextval(@REGCLASS:sl_action_seq@);
+    insert into @NAMESPACE@.sl_log_script (log_origin, log_txid, log_actionseq, log_cmdtype, log_cmdargs)
+    values (v_local, txid_current(), v_action, 's', v_nodes);
+    return v_action;
+end
+$trunkline$;
+
+-- What follows a script on every node: names and log triggers of tables it may have changed. Returns how many triggers were remade.
+-- Locks: config lock. Event: none.
 create or replace function @NAMESPACE@.ddlScript_complete_int() returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 begin
     perform @NAMESPACE@.updateRelname();
-    perform @NAMESPACE@.repair_log_triggers(true);
-    return 1;
+    return @NAMESPACE@.repair_log_triggers(true);
 end
 $trunkline$;
 
--- Adds an empty table to a set from inside a script, so that each node does it at the same point of the stream.
--- p_idxname null: the primary key. Locks: access exclusive on the table. Event: none. Returns 1.
-create or replace function @NAMESPACE@.add_empty_table_to_replication(p_set_id integer, p_tab_id integer, p_nspname text, p_tabname text, p_idxname text, p_comment text) returns bigint
-    language plpgsql
+-- The node numbers of a list like `1,2`; none for null or an empty text. Every node must be known.
+create or replace function @NAMESPACE@.tl_nodes_of_list(p_nodes pg_catalog.text, p_caller pg_catalog.text) returns pg_catalog.text[]
+    language plpgsql stable
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_local integer := pg_sequence_last_value(@REGCLASS:sl_local_node_id@);
-    v_table text := @NAMESPACE@.slon_quote_brute(p_nspname) || '.' || @NAMESPACE@.slon_quote_brute(p_tabname);
-    v_origin integer;
-    v_rows boolean;
-    v_index name;
+    v_nodes text[] := '{}';
+    v_node text;
 begin
-    select set_origin into v_origin from @NAMESPACE@.sl_set where set_id = p_set_id;
-    if not found then
-        raise exception 'add_empty_table_to_replication: set % not found', p_set_id;
+    if btrim(coalesce(p_nodes, '')) = '' then
+        return v_nodes;
     end if;
-    execute 'lock table ' || v_table || ' in access exclusive mode';
-    if v_origin = v_local then
-        execute 'select exists (select 1 from ' || v_table || ')' into v_rows;
-        if v_rows then
-            raise exception 'table % contained tuples on origin node %', v_table, v_local
-                using hint = 'a table with rows is added with `set add table`, which copies them';
+    foreach v_node in array string_to_array(p_nodes, ',') loop
+        v_node := btrim(v_node);
+        if not exists (select from @NAMESPACE@.sl_node n where n.no_id::text = v_node) then
+            raise exception using
+                errcode = 'undefined_object',
+                message = format('%s - node %s does not exist!', p_caller, v_node),
+                hint = 'The list holds node numbers separated by commas; empty means all nodes.';
         end if;
-    elsif exists (select 1 from @NAMESPACE@.sl_subscribe where sub_set = p_set_id and sub_receiver = v_local) then
-        execute 'truncate ' || v_table;
-    else
-        return 0;
-    end if;
-    v_index := @NAMESPACE@.determineIdxnameUnique(v_table, p_idxname::name);
-    perform @NAMESPACE@.setAddTable_int(p_set_id, p_tab_id, v_table, v_index, p_comment);
-    return 1;
+        v_nodes := v_nodes || v_node;
+    end loop;
+    return v_nodes;
 end
 $trunkline$;
 
--- Adds a new partition to the set of the table it inherits from, from inside a script. p_idxname null: the primary key.
--- Locks: access exclusive on the partition. Event: none. Returns 1.
-create or replace function @NAMESPACE@.replicate_partition(p_tab_id integer, p_nspname text, p_tabname text, p_idxname text, p_comment text) returns bigint
+-- Adds an empty table to a set, subscribers and all; called inside a script, so it runs on every node. On the origin the table must be
+-- empty, on subscribers it is emptied, on other nodes nothing happens. A null index means the primary key. Returns the table's id.
+-- Locks: config lock; ACCESS EXCLUSIVE on the table. Event: none.
+create or replace function @NAMESPACE@.add_empty_table_to_replication(
+    p_set_id integer,
+    p_tab_id integer,
+    p_nspname pg_catalog.text,
+    p_tabname pg_catalog.text,
+    p_idxname pg_catalog.text,
+    p_comment pg_catalog.text
+) returns bigint
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_table text := @NAMESPACE@.slon_quote_brute(p_nspname) || '.' || @NAMESPACE@.slon_quote_brute(p_tabname);
-    v_set integer;
+    v_local int4 := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    v_table text := @NAMESPACE@.tl_quote_once(p_nspname) || '.' || @NAMESPACE@.tl_quote_once(p_tabname);
+    v_origin int4;
+    v_filled bool;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    select s.set_origin into v_origin from @NAMESPACE@.sl_set s where s.set_id = p_set_id;
+    if not found then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('add_empty_table_to_replication: set %s not found', p_set_id);
+    end if;
+    if v_origin <> v_local
+        and not exists (
+            select from @NAMESPACE@.sl_subscribe b where b.sub_set = p_set_id and b.sub_receiver = v_local
+        )
+    then
+        return p_tab_id;
+    end if;
+    execute format('lock table only %s', v_table);
+    if v_origin = v_local then
+        execute format('select exists (select from only %s)', v_table) into v_filled;
+        if v_filled then
+            raise exception using
+                errcode = 'object_not_in_prerequisite_state',
+                message = format('add_empty_table_to_replication: table %s contained tuples on origin node %s', v_table, v_local),
+                hint = 'A table with rows is added with `set add table` to a new set, which is subscribed and merged.';
+        end if;
+        raise notice 'add_empty_table_to_replication: table % empty on origin - OK', v_table;
+    else
+        execute format('truncate only %s', v_table);
+        raise notice 'add_empty_table_to_replication: table % truncated on subscriber', v_table;
+    end if;
+    perform @NAMESPACE@.setAddTable_int(
+        p_set_id, p_tab_id, v_table, @NAMESPACE@.determineIdxnameUnique(v_table, p_idxname::name), p_comment
+    );
+    return p_tab_id;
+end
+$trunkline$;
+
+-- Adds an empty inheritance child or partition to the set of its replicated parent; inside a script, as above. Returns the table's id.
+create or replace function @NAMESPACE@.replicate_partition(
+    p_tab_id integer,
+    p_nspname pg_catalog.text,
+    p_tabname pg_catalog.text,
+    p_idxname pg_catalog.text,
+    p_comment pg_catalog.text
+) returns bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_table text := @NAMESPACE@.tl_quote_once(p_nspname) || '.' || @NAMESPACE@.tl_quote_once(p_tabname);
+    v_set int4;
 begin
     select t.tab_set into v_set
-      from pg_inherits i
-      join @NAMESPACE@.sl_table t on t.tab_reloid = i.inhparent
-     where i.inhrelid = v_table::regclass
-     order by i.inhseqno
-     limit 1;
+    from pg_inherits h
+    join @NAMESPACE@.sl_table t on t.tab_reloid = h.inhparent
+    where h.inhrelid = to_regclass(v_table)
+    order by h.inhseqno
+    limit 1;
     if not found then
-        raise exception 'replicate_partition: table % is not a child of a replicated table', v_table
-            using hint = 'add it to a set with add_empty_table_to_replication()';
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('replicate_partition: No parent table found for %s.%s!', p_nspname, p_tabname),
+            hint = 'The parent must be a replicated table; use add_empty_table_to_replication() to name the set instead.';
     end if;
     return @NAMESPACE@.add_empty_table_to_replication(v_set, p_tab_id, p_nspname, p_tabname, p_idxname, p_comment);
 end
+$trunkline$;
+
+-- Quotes a name unless its caller did.
+create or replace function @NAMESPACE@.tl_quote_once(p_name pg_catalog.text) returns pg_catalog.text
+    language sql immutable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select case
+        when length(p_name) >= 2 and left(p_name, 1) = '"' and right(p_name, 1) = '"' then p_name
+        else '"' || replace(p_name, '"', '""') || '"'
+    end
 $trunkline$;

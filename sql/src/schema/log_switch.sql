@@ -87,10 +87,15 @@ begin
     -- A node's rows are needed as long as its oldest event kept does not have them. Our own rows before our first SYNC
     -- have not been announced to anybody.
     for v_origin in
-        select distinct on (e.ev_origin) e.ev_origin as origin, txid_snapshot_xmin(e.ev_snapshot) as xmin
-        from @NAMESPACE@.sl_event e
-        where e.ev_type = 'SYNC'
-        order by e.ev_origin, e.ev_seqno
+        select n.no_id as origin, txid_snapshot_xmin(oldest.ev_snapshot) as xmin
+        from @NAMESPACE@.sl_node n
+        cross join lateral (
+            select e.ev_snapshot
+            from @NAMESPACE@.sl_event e
+            where e.ev_origin = n.no_id and e.ev_type = 'SYNC'
+            order by e.ev_seqno
+            limit 1
+        ) as oldest
     loop
         v_pending := v_pending or case v_status
             when 2 then exists (
