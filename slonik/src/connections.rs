@@ -11,6 +11,7 @@ use trunkline_sql::admin::{self, Call, CallError, Locks};
 use trunkline_sql::{Cluster, Session, SessionOptions, error_text};
 
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::progress::{Announcements, duration_text};
 use crate::report::Report;
 
@@ -37,6 +38,7 @@ struct NodeConnection {
 pub(crate) struct Connections {
     cluster: Cluster,
     report: Report,
+    interrupt: Interrupt,
     nodes: BTreeMap<Id, NodeConnection>,
     /// Nodes in the order of the preamble.
     order: Vec<Id>,
@@ -45,7 +47,13 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn new(cluster: Cluster, report: Report, script: &Script, sources: &SourceMap) -> Self {
+    pub(crate) fn new(
+        cluster: Cluster,
+        report: Report,
+        interrupt: Interrupt,
+        script: &Script,
+        sources: &SourceMap,
+    ) -> Self {
         let mut nodes = BTreeMap::new();
         let mut order = Vec::new();
         for node in &script.nodes {
@@ -66,6 +74,7 @@ impl Connections {
         Self {
             cluster,
             report,
+            interrupt,
             nodes,
             order,
             begun: Vec::new(),
@@ -232,6 +241,7 @@ impl Connections {
             &mut node.observer,
             &self.report,
         );
+        let _running = self.interrupt.running(session);
         tokio::select! {
             biased;
             answer = call.run(session) => Ok(answer?),
@@ -276,6 +286,7 @@ impl Connections {
             &mut node.observer,
             &self.report,
         );
+        let _running = self.interrupt.running(session);
         tokio::select! {
             biased;
             answer = work(session) => answer.map_err(wrap),

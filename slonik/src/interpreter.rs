@@ -7,6 +7,7 @@ use trunkline_sql::admin::{self, Call, Locks};
 use crate::Options;
 use crate::connections::Connections;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::report::Report;
 
@@ -76,9 +77,10 @@ impl<'a> Interpreter<'a> {
         sources: &'a SourceMap,
         memory: &'a mut Memory,
         report: Report,
+        interrupt: Interrupt,
         options: Options,
     ) -> Self {
-        let connections = Connections::new(cluster.clone(), report.clone(), script, sources);
+        let connections = Connections::new(cluster.clone(), report.clone(), interrupt, script, sources);
         memory.start_script();
         Self {
             cluster,

@@ -7,13 +7,13 @@ pub mod cli;
 mod connections;
 mod failure;
 mod interpreter;
+mod interrupt;
 mod memory;
 mod progress;
 mod report;
 mod statements;
 mod waits;
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use trunkline_grammar::{ParseOptions, Parsed, Phase, parse_file, parse_text};
 use trunkline_sql::Cluster;
 
 use crate::interpreter::{Interpreter, Stop};
+pub use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::report::Report;
 pub use crate::report::{Output, Terminal};
@@ -46,6 +47,7 @@ pub struct Slonik {
     options: Options,
     output: Arc<dyn Output>,
     memory: Memory,
+    interrupt: Interrupt,
 }
 
 impl Slonik {
@@ -56,20 +58,18 @@ impl Slonik {
             options,
             output,
             memory: Memory::default(),
+            interrupt: Interrupt::default(),
         }
     }
 
-    /// Runs scripts one after the other until one does not end with 0; without any, standard input. The answer is the
-    /// exit code.
+    /// The way to stop what is being executed, from beside the future that executes it.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    /// Runs scripts one after the other until one does not end with 0. The answer is the exit code.
     pub async fn run_files(&mut self, files: &[impl AsRef<Path>]) -> u8 {
-        if files.is_empty() {
-            let mut text = Vec::new();
-            if let Err(error) = std::io::stdin().lock().read_to_end(&mut text) {
-                self.output.err(&format!("<stdin>: cannot be read: {error}\n"));
-                return EXIT_FAILED;
-            }
-            return self.run_text("<stdin>", text).await;
-        }
         for file in files {
             let parsed = parse_file(file.as_ref(), &ParseOptions::default());
             let code = self.run_parsed(&parsed).await;
@@ -110,8 +110,15 @@ impl Slonik {
                 return EXIT_FAILED;
             }
         };
-        let mut interpreter =
-            Interpreter::new(cluster, script, &parsed.sources, &mut self.memory, report, self.options);
+        let mut interpreter = Interpreter::new(
+            cluster,
+            script,
+            &parsed.sources,
+            &mut self.memory,
+            report,
+            self.interrupt.clone(),
+            self.options,
+        );
         match interpreter.run(script).await {
             Ok(()) => 0,
             Err(Stop::Failed) => EXIT_FAILED,

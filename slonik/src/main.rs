@@ -1,8 +1,11 @@
 //! The program `slonik`.
 
+use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
 use trunkline_slonik::cli::{self, Invocation};
 use trunkline_slonik::{EXIT_FAILED, Options, Output, Slonik, Terminal};
 
@@ -17,15 +20,47 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Invocation::Run { automatic_waits, files } => {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    Terminal.err(&format!("slonik: cannot start: {error}\n"));
-                    return ExitCode::from(EXIT_FAILED);
-                }
-            };
-            let mut slonik = Slonik::new(Options { automatic_waits }, Arc::new(Terminal));
-            ExitCode::from(runtime.block_on(slonik.run_files(&files)))
+            let outcome = execute(Options { automatic_waits }, &files);
+            ExitCode::from(outcome.unwrap_or_else(|error| {
+                Terminal.err(&format!("slonik: {error}\n"));
+                EXIT_FAILED
+            }))
         }
     }
+}
+
+fn execute(options: Options, files: &[PathBuf]) -> std::io::Result<u8> {
+    // Read before signals are caught, so that Ctrl-C ends the reading as well.
+    let mut typed = Vec::new();
+    if files.is_empty() {
+        std::io::stdin().lock().read_to_end(&mut typed)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(options, files, typed))
+}
+
+/// Runs the scripts, or stops at SIGINT and SIGTERM: then nothing of the statement, or of the `try` block, that was
+/// being executed stays, and the exit code is the one shells use.
+async fn run(options: Options, files: &[PathBuf], typed: Vec<u8>) -> std::io::Result<u8> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut slonik = Slonik::new(options, Arc::new(Terminal));
+    let running = slonik.interrupt();
+    let script = async {
+        if files.is_empty() {
+            slonik.run_text("<stdin>", typed).await
+        } else {
+            slonik.run_files(files).await
+        }
+    };
+    let (name, number) = tokio::select! {
+        code = script => return Ok(code),
+        _ = interrupt.recv() => ("SIGINT", 2),
+        _ = terminate.recv() => ("SIGTERM", 15),
+    };
+    running.cancel_running().await;
+    Terminal.err(&format!(
+        "slonik: stopped by {name}; the statement that was being executed is rolled back\n"
+    ));
+    Ok(128 + number)
 }
