@@ -5,6 +5,7 @@
 //! the common name of certificates without alternative names. The negotiation with the server is not here but in
 //! the session, which also knows when to go on without TLS.
 
+mod channel_binding;
 mod files;
 mod identity;
 mod legacy;
@@ -16,16 +17,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect as _};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::tls::ChannelBinding;
+use tokio_rustls::TlsConnector;
 
 use crate::conninfo::{CertificateMode, Endpoint, Environment, Host, SslMode, SslNegotiation, TlsSettings, TlsVersion};
 use identity::{Identity, IdentityResolver};
 use verifier::{ServerVerifier, Trust, Verification};
 
 /// The encrypted stream.
-pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::Stream;
+pub(crate) type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// How ALPN calls the protocol.
+const PROTOCOL: &[u8] = b"postgresql";
 
 /// Why TLS is not possible or not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +80,9 @@ pub enum TlsError {
     /// `sslcertmode=require` and the server did not ask.
     #[error("server did not request an SSL certificate, but sslcertmode=require wants one to be used")]
     CertificateNotRequested,
+    /// Whoever answers does not say that it speaks PostgreSQL's protocol.
+    #[error("direct SSL connection was established without ALPN protocol negotiation extension")]
+    NoProtocol,
     /// A mistake of ours or of the library.
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
@@ -116,20 +124,24 @@ impl Tls {
     pub(crate) async fn handshake(&self, host: &Host, stream: TcpStream) -> Result<TlsStream, TlsError> {
         let asked = Arc::new(AtomicBool::new(false));
         let config = self.client_config(host, Arc::clone(&asked))?;
-        let mut maker = MakeRustlsConnect::new(config);
         // The name only serves for indication; the verifier has its own copy and is stricter.
         let name = match (&host.name, &host.endpoint) {
-            (_, Endpoint::Address(address)) if host.name.is_none() => address.to_string(),
-            (Some(name), _) => name.clone(),
-            (None, Endpoint::Name(name) | Endpoint::Socket(name)) => name.clone(),
+            (Some(name), _) | (None, Endpoint::Name(name) | Endpoint::Socket(name)) => name.clone(),
             (None, Endpoint::Address(address)) => address.to_string(),
         };
-        let connector = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, &name)
-            .map_err(|_| TlsError::Setup(format!("`{name}` is not a host name that TLS can carry")))?;
-        let stream = connector
-            .connect(stream)
+        let name = match (ServerName::try_from(name), stream.peer_addr()) {
+            (Ok(name), _) => name,
+            // A name that TLS cannot carry is not indicated.
+            (Err(_), Ok(peer)) => ServerName::from(peer.ip()),
+            (Err(_), Err(error)) => return Err(TlsError::Handshake(error.to_string())),
+        };
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let stream = connecting
             .await
             .map_err(|error| TlsError::Handshake(handshake_text(&error)))?;
+        if self.settings.negotiation == SslNegotiation::Direct && stream.get_ref().1.alpn_protocol() != Some(PROTOCOL) {
+            return Err(TlsError::NoProtocol);
+        }
         if self.settings.certificate_mode == CertificateMode::Require && !asked.load(Ordering::Acquire) {
             return Err(TlsError::CertificateNotRequested);
         }
@@ -170,7 +182,7 @@ impl Tls {
         config.enable_sni = self.settings.server_name_indication;
         // Each connection proves itself anew: channel binding and the client certificate need a full handshake.
         config.resumption = rustls::client::Resumption::disabled();
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
         Ok(config)
     }
 
@@ -178,6 +190,15 @@ impl Tls {
     pub(crate) fn negotiation(&self) -> SslNegotiation {
         self.settings.negotiation
     }
+}
+
+/// What SCRAM may tie the password to.
+pub(crate) fn channel_binding(stream: &TlsStream) -> ChannelBinding {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    certificates
+        .first()
+        .and_then(channel_binding::server_end_point)
+        .map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
 }
 
 /// What went wrong in TLS, without the layers around it.

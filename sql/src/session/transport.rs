@@ -111,7 +111,7 @@ impl AsyncWrite for Transport {
 impl HasChannelBinding for Transport {
     fn channel_binding(&self) -> ChannelBinding {
         match &self.stream {
-            Stream::Tls(stream) => stream.channel_binding(),
+            Stream::Tls(stream) => crate::tls::channel_binding(stream),
             Stream::Tcp(_) | Stream::Unix(_) => ChannelBinding::none(),
         }
     }

@@ -149,3 +149,71 @@ impl ResolvesClientCert for IdentityResolver {
         self.identity.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A throwaway key in the form `openssl ecparam -genkey` writes.
+    const SEC1: &str = "\
+-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEICBZLK0JOhZZwORXiSLBp5ppuB1aesQNCAtY7lA7xmo1oAoGCCqGSM49
+AwEHoUQDQgAE+yl/1FaElCormcCjfugXuQQLx06Tkq3YjK0Z+z3WYHz6+UMHMyBF
+jRjqviNogATu9mwqvsi12zfzVyFlWTjI0w==
+-----END EC PRIVATE KEY-----
+";
+
+    fn load(content: &[u8], mode: u32) -> Result<PrivateKeyDer<'static>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        private_key(&path).map_err(|error| error.to_string().replace(path.to_str().unwrap(), "key"))
+    }
+
+    #[test]
+    fn keys_come_in_several_forms() {
+        let generated = rcgen::KeyPair::generate().unwrap();
+        assert!(matches!(load(SEC1.as_bytes(), 0o600), Ok(PrivateKeyDer::Sec1(_))));
+        assert!(matches!(
+            load(generated.serialize_pem().as_bytes(), 0o400),
+            Ok(PrivateKeyDer::Pkcs8(_))
+        ));
+        assert!(matches!(
+            load(&generated.serialize_der(), 0o600),
+            Ok(PrivateKeyDer::Pkcs8(_))
+        ));
+        let pkcs1 = "-----BEGIN RSA PRIVATE KEY-----\nMAA=\n-----END RSA PRIVATE KEY-----\n";
+        assert!(matches!(load(pkcs1.as_bytes(), 0o600), Ok(PrivateKeyDer::Pkcs1(_))));
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_are_refused_with_a_reason() {
+        let check = |content: &str, mode, part: &str| {
+            let message = load(content.as_bytes(), mode).unwrap_err();
+            assert!(message.contains(part), "{message}");
+        };
+        check(SEC1, 0o644, "private key file \"key\" has group or world access");
+        check(
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+            0o600,
+            "encrypted keys (sslpassword) are not supported",
+        );
+        check(
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+            0o600,
+            "encrypted keys",
+        );
+        check("nonsense", 0o600, "it contains no private key");
+        let missing = private_key(Path::new("/nonexistent/key")).unwrap_err().to_string();
+        assert!(
+            missing.contains("certificate present, but not private key file"),
+            "{missing}"
+        );
+        let engine = private_key(Path::new("engine:key")).unwrap_err().to_string();
+        assert!(engine.contains("OpenSSL engine"), "{engine}");
+    }
+}

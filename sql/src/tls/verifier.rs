@@ -96,6 +96,9 @@ impl Trust {
                 webpki::Error::CertNotValidYet { .. } => legacy::check_validity(parsed, now)
                     .err()
                     .unwrap_or_else(|| "a certificate of its chain is not valid yet".to_owned()),
+                webpki::Error::InvalidSignatureForPublicKey => {
+                    "an authority of its issuer's name is trusted, but with another key".to_owned()
+                }
                 webpki::Error::CertRevoked => "it has been revoked".to_owned(),
                 webpki::Error::UnknownRevocationStatus => {
                     "no revocation list of its issuer is at hand (sslcrl, sslcrldir)".to_owned()
