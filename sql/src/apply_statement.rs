@@ -26,7 +26,7 @@ fn unnest(columns: &[&Column]) -> String {
         let _ = write!(parameters, "{separator}${number}::{}", bulk_type(column));
         let _ = write!(names, "{separator}c{number}");
     }
-    format!("pg_catalog.unnest({parameters}) as v ({names})")
+    format!("unnest({parameters}) as v ({names})")
 }
 
 /// The value of bulk column `index` (from 0), cast where its transport asks for it.

@@ -104,7 +104,7 @@ pub fn fetch_statement(cluster: &Cluster, delayed: bool) -> String {
     let delay = if delayed { "and s.ev_timestamp < pg_catalog.now() - $4::text::interval" } else { "" };
     cluster.sql(&format!(
         "select {EVENT_COLUMNS}
-           from pg_catalog.unnest($1::int4[], $2::int8[]) as w (origin, seqno)
+           from unnest($1::int4[], $2::int8[]) as w (origin, seqno)
           cross join lateral (select s.* from @NAMESPACE@.sl_event s
                                where s.ev_origin = w.origin and s.ev_seqno > w.seqno {delay}
                                order by s.ev_seqno limit $3) as e
@@ -125,7 +125,7 @@ pub fn events_from(rows: &[Row]) -> Result<Vec<Event>, tokio_postgres::Error> {
 pub fn confirmations_statement(cluster: &Cluster) -> String {
     cluster.sql(
         "select w.origin, w.received, c.con_seqno, c.con_timestamp::text
-           from pg_catalog.unnest($1::int4[], $2::int4[]) as w (origin, received)
+           from unnest($1::int4[], $2::int4[]) as w (origin, received)
           cross join lateral (select s.con_seqno, s.con_timestamp from @NAMESPACE@.sl_confirm s
                                where s.con_origin = w.origin and s.con_received = w.received
                                order by s.con_seqno desc limit 1) as c",
@@ -167,7 +167,7 @@ pub async fn forward_confirmations(
     // Only of nodes still known here: a dropped node's confirmations must not come back.
     let forward = cluster.sql(
         "select @NAMESPACE@.forwardconfirm(w.origin, w.received, w.seqno, w.stamp::timestamptz::timestamp)
-           from pg_catalog.unnest($1::int4[], $2::int4[], $3::int8[], $4::text[]) as w (origin, received, seqno, stamp)
+           from unnest($1::int4[], $2::int4[], $3::int8[], $4::text[]) as w (origin, received, seqno, stamp)
           where exists (select 1 from @NAMESPACE@.sl_node where no_id = w.origin)
             and exists (select 1 from @NAMESPACE@.sl_node where no_id = w.received)",
     );
@@ -210,7 +210,7 @@ pub async fn store(
                  ev_data1, ev_data2, ev_data3, ev_data4, ev_data5, ev_data6, ev_data7, ev_data8)
          select $1, w.seqno, w.stamp::timestamptz, w.snapshot::pg_catalog.txid_snapshot, w.kind,
                 w.d1, w.d2, w.d3, w.d4, w.d5, w.d6, w.d7, w.d8
-           from pg_catalog.unnest($2::int8[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+           from unnest($2::int8[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                                   $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
              as w (seqno, stamp, snapshot, kind, d1, d2, d3, d4, d5, d6, d7, d8)",
     );

@@ -108,7 +108,7 @@ pub async fn describe(
                 a.atttypid, t.typtype::text, tn.nspname::text, t.typname::text,
                 an.nspname::text, at.typname::text, t.typdelim::text, t.typelem <> 0 and t.typlen = -1,
                 {generated}, a.attidentity::text = 'a', k.operator_schema, k.operator_name
-           from pg_catalog.unnest($1::text[], $2::text[]) as w (nspname, relname)
+           from unnest($1::text[], $2::text[]) as w (nspname, relname)
            join pg_catalog.pg_namespace n on n.nspname = w.nspname
            join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.relname
                                      and c.relkind in ('r', 'p')

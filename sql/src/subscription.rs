@@ -116,7 +116,7 @@ pub async fn set_sequences(
     let (ids, last): (Vec<i32>, Vec<i64>) = values.iter().copied().unzip();
     let sql = cluster.sql(
         "select @NAMESPACE@.sequencesetvalue(w.id, $1::int4, $2::int8, w.last, false)
-           from pg_catalog.unnest($3::int4[], $4::int8[]) as w (id, last)",
+           from unnest($3::int4[], $4::int8[]) as w (id, last)",
     );
     client.execute(&sql, &[&origin, &seqno, &ids, &last]).await?;
     Ok(())
