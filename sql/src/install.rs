@@ -5,7 +5,7 @@
 //! Conventions of `schema/*.sql`:
 //! * `@NAMESPACE@` is the quoted schema, `@CLUSTER@` the string literal `'_C'`, `@HSTORE@` the quoted schema of the
 //!   `hstore` extension, `@REGCLASS:name@` the constant `'"_C".name'::pg_catalog.regclass`, `@VERSION@` our version
-//!   as a string literal. Cluster names may hold any character, so `_C` is never pasted into anything else.
+//!   as a string literal, `@USUAL_SETTINGS@` the settings under which the log trigger takes its short way. Cluster names may hold any character, so `_C` is never pasted into anything else.
 //! * Everything is qualified. The batch runs with `search_path` = `pg_catalog`; a function is called with any path, so
 //!   each one either carries `set search_path to pg_catalog, pg_temp` or (hot ones, which cannot afford it)
 //!   writes its operators as `operator(pg_catalog.=)`.
@@ -15,7 +15,7 @@
 
 use tokio_postgres::GenericClient;
 
-use crate::preflight::{self, Refusal};
+use crate::preflight::{self, Facts, Refusal};
 use crate::session::Session;
 use crate::{Cluster, error_text, quote_ident, quote_literal};
 
@@ -55,7 +55,9 @@ pub enum InstallError {
     #[error("{}", list(.0))]
     Unsuitable(Vec<Refusal>),
     /// There is a schema of that name already; nothing was changed.
-    #[error("schema {schema} already exists in this database; `uninstall node` removes a node, `update functions` renews its functions")]
+    #[error(
+        "schema {schema} already exists in this database; `uninstall node` removes a node, `update functions` renews its functions"
+    )]
     SchemaExists {
         /// The quoted schema.
         schema: String,
@@ -98,9 +100,13 @@ pub async fn install(session: &mut Session, cluster: &Cluster) -> Result<Install
 ///
 /// After an error the caller's transaction may be aborted: roll it back.
 pub async fn install_in<C: GenericClient>(client: &C, cluster: &Cluster) -> Result<InstallReport, InstallError> {
-    let facts = preflight::examine(client, cluster).await.map_err(|e| database("examine", cluster, e))?;
+    let facts = preflight::examine(client, cluster)
+        .await
+        .map_err(|e| database("examine", cluster, e))?;
     if facts.schema_exists {
-        return Err(InstallError::SchemaExists { schema: cluster.namespace().to_owned() });
+        return Err(InstallError::SchemaExists {
+            schema: cluster.namespace().to_owned(),
+        });
     }
     let refusals = preflight::refusals(&facts, preflight::Purpose::NewNode);
     if !refusals.is_empty() {
@@ -112,21 +118,30 @@ pub async fn install_in<C: GenericClient>(client: &C, cluster: &Cluster) -> Resu
         batch.push_str(&statement);
     }
     for text in TABLES.iter().chain(FUNCTIONS) {
-        batch.push_str(&fill_in(cluster, facts.hstore.schema(), text));
+        batch.push_str(&fill_in(cluster, &facts, text));
         batch.push('\n');
     }
     batch.push_str(EPILOGUE);
-    client.batch_execute(&batch).await.map_err(|e| database("install", cluster, e))?;
-    Ok(InstallReport { warnings: facts.warnings() })
+    client
+        .batch_execute(&batch)
+        .await
+        .map_err(|e| database("install", cluster, e))?;
+    Ok(InstallReport {
+        warnings: facts.warnings(),
+    })
 }
 
 /// Renews all functions and views of a node (`update functions`), in the caller's transaction or one of its own.
 ///
 /// Works on a schema made by the original as well: tables, triggers and data stay.
 pub async fn install_functions<C: GenericClient>(client: &C, cluster: &Cluster) -> Result<InstallReport, InstallError> {
-    let facts = preflight::examine(client, cluster).await.map_err(|e| database("examine", cluster, e))?;
+    let facts = preflight::examine(client, cluster)
+        .await
+        .map_err(|e| database("examine", cluster, e))?;
     if !facts.schema_exists {
-        return Err(InstallError::SchemaMissing { schema: cluster.namespace().to_owned() });
+        return Err(InstallError::SchemaMissing {
+            schema: cluster.namespace().to_owned(),
+        });
     }
     let refusals = preflight::refusals(&facts, preflight::Purpose::NewFunctions);
     if !refusals.is_empty() {
@@ -138,12 +153,17 @@ pub async fn install_functions<C: GenericClient>(client: &C, cluster: &Cluster) 
         batch.push_str(&statement);
     }
     for text in FUNCTIONS {
-        batch.push_str(&fill_in(cluster, facts.hstore.schema(), text));
+        batch.push_str(&fill_in(cluster, &facts, text));
         batch.push('\n');
     }
     batch.push_str(EPILOGUE);
-    client.batch_execute(&batch).await.map_err(|e| database("update", cluster, e))?;
-    Ok(InstallReport { warnings: facts.warnings() })
+    client
+        .batch_execute(&batch)
+        .await
+        .map_err(|e| database("update", cluster, e))?;
+    Ok(InstallReport {
+        warnings: facts.warnings(),
+    })
 }
 
 /// Removes the cluster schema and with it the triggers on the user's tables, which all run functions of the schema.
@@ -152,14 +172,22 @@ pub async fn install_functions<C: GenericClient>(client: &C, cluster: &Cluster) 
 /// as with the original.
 pub async fn uninstall<C: GenericClient>(client: &C, cluster: &Cluster) -> Result<(), InstallError> {
     let exists = client
-        .query_one("select pg_catalog.to_regnamespace($1::pg_catalog.text) is not null", &[&cluster.namespace()])
+        .query_one(
+            "select pg_catalog.to_regnamespace($1::pg_catalog.text) is not null",
+            &[&cluster.namespace()],
+        )
         .await
         .map_err(|e| database("examine", cluster, e))?;
     if !exists.get::<_, bool>(0) {
-        return Err(InstallError::SchemaMissing { schema: cluster.namespace().to_owned() });
+        return Err(InstallError::SchemaMissing {
+            schema: cluster.namespace().to_owned(),
+        });
     }
     let batch = format!("{PROLOGUE}drop schema {} cascade;\n{EPILOGUE}", cluster.namespace());
-    client.batch_execute(&batch).await.map_err(|e| database("remove", cluster, e))
+    client
+        .batch_execute(&batch)
+        .await
+        .map_err(|e| database("remove", cluster, e))
 }
 
 /// Settings of the caller are remembered, names resolve in `pg_catalog` only, and the long list of notices that
@@ -181,7 +209,7 @@ select pg_catalog.set_config('search_path', pg_catalog.current_setting('trunklin
 ";
 
 /// Replaces the placeholders of a schema text in one pass, so that a name which looks like a placeholder stays itself.
-fn fill_in(cluster: &Cluster, hstore: &str, template: &str) -> String {
+fn fill_in(cluster: &Cluster, facts: &Facts, template: &str) -> String {
     let mut text = String::with_capacity(template.len() + template.len() / 8);
     let mut rest = template;
     while let Some(start) = rest.find('@') {
@@ -191,7 +219,11 @@ fn fill_in(cluster: &Cluster, hstore: &str, template: &str) -> String {
         match &tail[..end] {
             "@NAMESPACE@" => text.push_str(cluster.namespace()),
             "@CLUSTER@" => text.push_str(&quote_literal(&cluster.schema())),
-            "@HSTORE@" => text.push_str(&quote_ident(hstore)),
+            "@HSTORE@" => text.push_str(&quote_ident(facts.hstore.schema())),
+            "@USUAL_SETTINGS@" => {
+                text.push_str(&quote_literal(&text_array(&facts.usual_settings())));
+                text.push_str("::pg_catalog.text[]");
+            }
             "@VERSION@" => text.push_str(&quote_literal(env!("CARGO_PKG_VERSION"))),
             placeholder if placeholder.starts_with("@REGCLASS:") => {
                 let relation = &placeholder["@REGCLASS:".len()..placeholder.len() - 1];
@@ -210,8 +242,21 @@ fn fill_in(cluster: &Cluster, hstore: &str, template: &str) -> String {
     text
 }
 
+/// An array literal of texts.
+fn text_array(elements: &[String]) -> String {
+    let quoted: Vec<String> = elements
+        .iter()
+        .map(|e| format!("\"{}\"", e.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
 fn database(action: &'static str, cluster: &Cluster, source: tokio_postgres::Error) -> InstallError {
-    InstallError::Database { action, schema: cluster.namespace().to_owned(), source }
+    InstallError::Database {
+        action,
+        schema: cluster.namespace().to_owned(),
+        source,
+    }
 }
 
 /// One reason per line.
@@ -227,8 +272,13 @@ mod tests {
     #[test]
     fn placeholders_are_replaced_in_one_pass() {
         let cluster = Cluster::new("a'@HSTORE@").unwrap();
+        let facts = Facts::for_test("ext");
         assert_eq!(
-            fill_in(&cluster, "ext", "@NAMESPACE@.f(@CLUSTER@) @HSTORE@.x a@b @REGCLASS:sl_log_status@ @"),
+            fill_in(
+                &cluster,
+                &facts,
+                "@NAMESPACE@.f(@CLUSTER@) @HSTORE@.x a@b @REGCLASS:sl_log_status@ @"
+            ),
             "\"_a'@HSTORE@\".f('_a''@HSTORE@') \"ext\".x a@b '\"_a''@HSTORE@\".sl_log_status'::pg_catalog.regclass @"
         );
     }
@@ -236,7 +286,10 @@ mod tests {
     #[test]
     fn schema_texts_keep_the_house_rules() {
         for text in TABLES.iter().chain(FUNCTIONS) {
-            assert!(!text.contains('\\'), "a backslash reads differently with standard_conforming_strings off: {text}");
+            assert!(
+                !text.contains('\\'),
+                "a backslash reads differently with standard_conforming_strings off: {text}"
+            );
             assert!(!text.contains("$$"), "bodies are quoted $trunkline$: {text}");
         }
     }

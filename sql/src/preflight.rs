@@ -75,8 +75,13 @@ pub(crate) struct Facts {
     may_set_role: bool,
     read_only: bool,
     in_recovery: bool,
+    datestyle: String,
+    lc_monetary: String,
     pub(crate) hstore: Hstore,
 }
+
+/// Values of `lc_monetary` under which money has one and the same text.
+const PORTABLE_MONEY: &[&str] = &["C", "POSIX", "C.UTF-8", "C.utf8", "en_US.UTF-8", "en_US.utf8"];
 
 impl Facts {
     /// Things that do not stand in the way but should be known.
@@ -89,6 +94,55 @@ impl Facts {
             ));
         }
         warnings
+    }
+
+    /// Combinations of role and output settings that sessions of this server usually have and under which every value has an
+    /// exact, portable text; spelled as the log trigger concatenates them. Others take its longer way, to the same result.
+    pub(crate) fn usual_settings(&self) -> Vec<String> {
+        // Before version 12 only 3 is exact, from then on 1 (the default) to 3 are.
+        let float_digits: &[&str] = if self.version >= 120_000 {
+            &["1", "3", "2"]
+        } else {
+            &["3"]
+        };
+        let mut date_styles = vec!["ISO, MDY", "ISO, DMY", "ISO, YMD"];
+        date_styles.sort_by_key(|style| *style != self.datestyle);
+        let mut money = vec!["C"];
+        if self.lc_monetary != "C" && PORTABLE_MONEY.contains(&self.lc_monetary.as_str()) {
+            money.insert(0, &self.lc_monetary);
+        }
+        let mut usual = Vec::new();
+        for digits in float_digits {
+            for locale in &money {
+                for style in &date_styles {
+                    usual.push(format!("origin{digits}{style}postgreshex{locale}"));
+                }
+            }
+        }
+        usual
+    }
+
+    /// Facts of a server that is fit.
+    #[cfg(test)]
+    pub(crate) fn for_test(hstore: &str) -> Self {
+        Self {
+            schema_exists: false,
+            version: 150_000,
+            version_text: "15".to_owned(),
+            encoding: "UTF8".to_owned(),
+            database: "d".to_owned(),
+            role: "r".to_owned(),
+            may_create: true,
+            may_set_role: true,
+            read_only: false,
+            in_recovery: false,
+            datestyle: "ISO, DMY".to_owned(),
+            lc_monetary: "de_DE.UTF-8".to_owned(),
+            hstore: Hstore::Installed {
+                schema: hstore.to_owned(),
+                usable: true,
+            },
+        }
     }
 }
 
@@ -116,18 +170,32 @@ pub(crate) async fn examine<C: GenericClient>(client: &C, cluster: &Cluster) -> 
     });
     // The last row is the answer: the statements before return none.
     let row = row.last();
-    let text = |name: &str| row.as_ref().and_then(|r| r.try_get(name).ok().flatten()).unwrap_or_default().to_owned();
+    let text = |name: &str| {
+        row.as_ref()
+            .and_then(|r| r.try_get(name).ok().flatten())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let flag = |name: &str| text(name) == "t";
     let hstore = if flag("hstore_installed") {
-        Hstore::Installed { schema: text("hstore_schema"), usable: flag("hstore_usable") }
+        Hstore::Installed {
+            schema: text("hstore_schema"),
+            usable: flag("hstore_usable"),
+        }
     } else if !flag("hstore_available") {
         Hstore::Unavailable
     } else if !(flag("superuser") || (flag("hstore_trusted") && flag("may_create"))) {
-        Hstore::NotAllowed { trusted: flag("hstore_trusted") }
+        Hstore::NotAllowed {
+            trusted: flag("hstore_trusted"),
+        }
     } else if flag("public_usable") {
-        Hstore::CreateIn { schema: "public".to_owned() }
+        Hstore::CreateIn {
+            schema: "public".to_owned(),
+        }
     } else {
-        Hstore::CreateWithSchema { schema: HSTORE_SCHEMA.to_owned() }
+        Hstore::CreateWithSchema {
+            schema: HSTORE_SCHEMA.to_owned(),
+        }
     };
     Ok(Facts {
         schema_exists: flag("schema_exists"),
@@ -140,6 +208,8 @@ pub(crate) async fn examine<C: GenericClient>(client: &C, cluster: &Cluster) -> 
         may_set_role: flag("may_set_role"),
         read_only: flag("read_only"),
         in_recovery: flag("in_recovery"),
+        datestyle: text("datestyle"),
+        lc_monetary: text("lc_monetary"),
         hstore,
     })
 }
@@ -166,6 +236,8 @@ select pg_catalog.current_setting('server_version_num') as version,
        pg_catalog.current_setting('trunkline.may_set_role') operator(pg_catalog.=) 'yes' as may_set_role,
        pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'on' as read_only,
        pg_catalog.pg_is_in_recovery() as in_recovery,
+       pg_catalog.current_setting('datestyle') as datestyle,
+       pg_catalog.current_setting('lc_monetary') as lc_monetary,
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') as may_create,
        (select r.rolsuper from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) current_user) as superuser,
        exists (select from pg_catalog.pg_namespace n where n.nspname operator(pg_catalog.=) @SCHEMA@) as schema_exists,
@@ -197,7 +269,10 @@ pub(crate) fn refusals(facts: &Facts, purpose: Purpose) -> Vec<Refusal> {
     }
     if matches!(facts.encoding.as_str(), "SQL_ASCII" | "MULE_INTERNAL") {
         refuse(
-            format!("database {database} has the encoding {}, whose text cannot be converted to UTF-8", facts.encoding),
+            format!(
+                "database {database} has the encoding {}, whose text cannot be converted to UTF-8",
+                facts.encoding
+            ),
             "re-create the database with encoding UTF8 (or any other that PostgreSQL can convert)".to_owned(),
         );
     }
@@ -209,7 +284,9 @@ pub(crate) fn refusals(facts: &Facts, purpose: Purpose) -> Vec<Refusal> {
     } else if facts.read_only {
         refuse(
             "transactions are read only here".to_owned(),
-            format!("run `alter role {role} set default_transaction_read_only to off` or look for the setting in the conninfo, the database or the server"),
+            format!(
+                "run `alter role {role} set default_transaction_read_only to off` or look for the setting in the conninfo, the database or the server"
+            ),
         );
     }
     if purpose == Purpose::NewNode && !facts.may_create {
@@ -226,7 +303,10 @@ pub(crate) fn refusals(facts: &Facts, purpose: Purpose) -> Vec<Refusal> {
                 "before PostgreSQL 15 only superusers may (`alter role {role} superuser`); on Amazon RDS run `grant rds_superuser to {role}`, elsewhere use the administrator's role of the service"
             )
         };
-        refuse(format!("role {role} may not set `session_replication_role`, which every replica needs"), remedy);
+        refuse(
+            format!("role {role} may not set `session_replication_role`, which every replica needs"),
+            remedy,
+        );
     }
     match &facts.hstore {
         Hstore::Installed { schema, usable: false } => {
@@ -251,4 +331,47 @@ pub(crate) fn refusals(facts: &Facts, purpose: Purpose) -> Vec<Refusal> {
         Hstore::Installed { usable: true, .. } | Hstore::CreateIn { .. } | Hstore::CreateWithSchema { .. } => {}
     }
     refusals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_reasons_are_told_at_once() {
+        let facts = Facts {
+            may_create: false,
+            may_set_role: false,
+            encoding: "SQL_ASCII".to_owned(),
+            hstore: Hstore::Unavailable,
+            ..Facts::for_test("public")
+        };
+        let text: Vec<String> = refusals(&facts, Purpose::NewNode)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(text.len(), 4, "{text:#?}");
+        assert!(
+            text[2].contains("`grant set on parameter session_replication_role to \"r\"`"),
+            "{text:#?}"
+        );
+        assert_eq!(refusals(&facts, Purpose::NewFunctions).len(), 3);
+        assert!(refusals(&Facts::for_test("public"), Purpose::NewNode).is_empty());
+    }
+
+    #[test]
+    fn only_exact_settings_are_usual() {
+        let facts = Facts {
+            version: 110_000,
+            ..Facts::for_test("public")
+        };
+        assert_eq!(
+            facts.usual_settings(),
+            [
+                "origin3ISO, DMYpostgreshexC",
+                "origin3ISO, MDYpostgreshexC",
+                "origin3ISO, YMDpostgreshexC"
+            ]
+        );
+    }
 }
