@@ -200,7 +200,8 @@ impl LogStream {
     pub async fn chunk(&mut self, bytes: usize, rows: usize) -> Result<Vec<LogRow>, ProviderError> {
         let mut chunk = Vec::new();
         let (mut size, mut counted) = (0, 0);
-        while size < bytes && chunk.len() < rows {
+        // The end marker ends it for good: asked again, the stream would meet the messages that follow the COPY.
+        while size < bytes && chunk.len() < rows && !self.decoder.is_complete() {
             let message = self.stream.try_next().await;
             match message.map_err(|source| ProviderError::Database { node: self.node, source })? {
                 Some(message) => {
@@ -210,7 +211,6 @@ impl LogStream {
                     size += chunk[counted..].iter().map(LogRow::size).sum::<usize>();
                     counted = chunk.len();
                 }
-                None if self.decoder.is_complete() => break,
                 None => return Err(ProviderError::CutOff { node: self.node }),
             }
         }
