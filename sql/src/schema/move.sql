@@ -10,6 +10,7 @@ as $trunkline$
 declare
     v_local_node_id integer;
     v_set_locked bigint;
+    v_holders text;
     v_active boolean;
     v_missing record;
     v_sync bigint;
@@ -24,12 +25,14 @@ begin
             message = format('Slony-I: set %s is not locked', p_set_id),
             hint = 'lock set first.';
     end if;
-    if txid_snapshot_xmin(txid_current_snapshot()) < v_set_locked then
+    select string_agg(o.holder, ', ' order by o.holder) into v_holders from @NAMESPACE@.tl_writersBefore(v_set_locked) o;
+    if v_holders is not null then
         raise exception using
             errcode = 'object_in_use',
             message = format(
                 'Slony-I: cannot move set %s yet, transactions < %s are still in progress', p_set_id, v_set_locked
-            );
+            ),
+            detail = format('Held by %s.', v_holders);
     end if;
     select b.sub_active into v_active
     from @NAMESPACE@.sl_subscribe b
@@ -76,6 +79,29 @@ begin
         @CLUSTER@, 'MOVE_SET', p_set_id::text, v_local_node_id::text, p_new_origin::text
     );
 end
+$trunkline$;
+
+-- Who in this database holds a transaction with an id below the boundary: other databases of the server cannot write here.
+-- pg_stat_activity shows the ids of other users' transactions to privileged roles only, pg_locks to everybody.
+create or replace function @NAMESPACE@.tl_writersBefore(p_boundary bigint, out holder text) returns setof text
+    language sql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    with old (xid) as (
+        select (x.txid % 4294967296)::text
+        from txid_snapshot_xip(txid_current_snapshot()) as x (txid)
+        where x.txid < p_boundary
+    )
+    select format('pid %s of %s', a.pid, coalesce(a.usename, 'an unknown user'))
+    from old o
+    join pg_locks l on l.locktype = 'transactionid' and l.granted and l.transactionid::text = o.xid
+    join pg_stat_activity a on a.pid = l.pid
+    where a.datname = current_database() and l.mode = 'ExclusiveLock' and a.pid <> pg_backend_pid()
+    union
+    select format('prepared transaction `%s`', p.gid)
+    from old o
+    join pg_prepared_xacts p on p.transaction::text = o.xid
+    where p.database = current_database()
 $trunkline$;
 
 -- The subscriptions over which a node gets a set, from the node upwards to the origin (step 1 is the node's own).

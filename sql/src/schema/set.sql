@@ -178,13 +178,12 @@ create or replace function @NAMESPACE@.tl_forgetSetObjects(p_set_id integer) ret
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_table record;
+    v_tab_id integer;
 begin
-    for v_table in
-        select t.tab_id, t.tab_reloid from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
+    for v_tab_id in
+        select t.tab_id from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
     loop
-        perform @NAMESPACE@.alterTableDropTriggers(v_table.tab_id);
-        perform @NAMESPACE@.tl_unlockTable(v_table.tab_reloid);
+        perform @NAMESPACE@.alterTableDropTriggers(v_tab_id);
     end loop;
     delete from @NAMESPACE@.sl_table t where t.tab_set = p_set_id;
     delete from @NAMESPACE@.tl_sequence_seen n
@@ -258,21 +257,6 @@ as $trunkline$
     )
 $trunkline$;
 
--- The name of the trigger that keeps writers out of a locked set: at most 63 bytes, so that CREATE and DROP mean the same one.
-create or replace function @NAMESPACE@.tl_lockedSetTrigger() returns name
-    language plpgsql immutable
-    set search_path to pg_catalog, pg_temp
-as $trunkline$
-declare
-    v_prefix text := @CLUSTER@;
-begin
-    while octet_length(v_prefix) > 63 - octet_length('_lockedset') loop
-        v_prefix := left(v_prefix, -1);
-    end loop;
-    return v_prefix || '_lockedset';
-end
-$trunkline$;
-
 -- Takes the lock trigger off a table, if it is there.
 create or replace function @NAMESPACE@.tl_unlockTable(p_reloid oid) returns void
     language plpgsql
@@ -286,7 +270,7 @@ begin
         from pg_trigger g
         join pg_class c on c.oid = g.tgrelid
         join pg_namespace n on n.oid = c.relnamespace
-        where g.tgrelid = p_reloid and g.tgname = @NAMESPACE@.tl_lockedSetTrigger()
+        where g.tgrelid = p_reloid and g.tgname = @NAMESPACE@.tl_object_name('', '_lockedset')
     loop
         execute format('drop trigger %I on %I.%I', v_trigger.tgname, v_trigger.nspname, v_trigger.relname);
     end loop;
@@ -315,7 +299,7 @@ begin
     loop
         execute format(
             'create trigger %I before insert or update or delete on %I.%I for each row execute procedure %I.lockedset(%L)',
-            @NAMESPACE@.tl_lockedSetTrigger(), v_table.tab_nspname, v_table.tab_relname, @CLUSTER@, @CLUSTER@
+            @NAMESPACE@.tl_object_name('', '_lockedset'), v_table.tab_nspname, v_table.tab_relname, @CLUSTER@, @CLUSTER@
         );
     end loop;
     update @NAMESPACE@.sl_set s

@@ -169,16 +169,12 @@ create or replace function @NAMESPACE@.setDropTable_int(p_tab_id integer) return
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
-declare
-    v_reloid oid;
 begin
     lock table @NAMESPACE@.sl_config_lock;
-    select t.tab_reloid into v_reloid from @NAMESPACE@.sl_table t where t.tab_id = p_tab_id;
-    if not found then
+    if not exists (select from @NAMESPACE@.sl_table t where t.tab_id = p_tab_id) then
         return 0;
     end if;
     perform @NAMESPACE@.alterTableDropTriggers(p_tab_id);
-    perform @NAMESPACE@.tl_unlockTable(v_reloid);
     delete from @NAMESPACE@.sl_table t where t.tab_id = p_tab_id;
     return p_tab_id;
 end
@@ -366,7 +362,7 @@ begin
             message = format('Slony-I: %sset ids cannot be identical', p_context);
     end if;
     perform @NAMESPACE@.tl_requireLocalSet(p_new_set_id, p_context);
-    perform @NAMESPACE@.tl_requireLocalSet(p_old_set_id, p_context);
+    perform @NAMESPACE@.tl_requireLocalSet(p_old_set_id);
     perform @NAMESPACE@.tl_requireSameSubscribers(p_old_set_id, p_new_set_id);
     perform @NAMESPACE@.tl_requireSubscribed(p_old_set_id, 'move');
     perform @NAMESPACE@.tl_requireSubscribed(p_new_set_id, 'move');

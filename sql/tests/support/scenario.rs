@@ -30,15 +30,15 @@ type Rows = Vec<Vec<Option<String>>>;
 const FIRST_EVENT: i64 = 5_000_000_000;
 
 /// Where the nodes live.
-pub struct Place {
+pub(crate) struct Place {
     /// Connection string without a database.
-    pub server: String,
+    pub(crate) server: String,
     /// Database with the schema installed but not initialised.
-    pub template: String,
+    pub(crate) template: String,
     /// Cluster schema without quotes.
-    pub schema: String,
+    pub(crate) schema: String,
     /// Start of the names of the nodes' databases.
-    pub prefix: String,
+    pub(crate) prefix: String,
 }
 
 struct Node {
@@ -48,7 +48,7 @@ struct Node {
 }
 
 /// The nodes of a running scenario.
-pub struct World {
+pub(crate) struct World {
     place: Place,
     admin: Client,
     nodes: BTreeMap<i32, Node>,
@@ -72,7 +72,8 @@ enum Outcome {
     Wait,
 }
 
-pub async fn connect(conninfo: &str) -> Client {
+/// Connects without encryption; the tests' servers listen on sockets.
+pub(crate) async fn connect(conninfo: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(conninfo, NoTls).await.unwrap();
     tokio::spawn(async move {
         let _ = connection.await;
@@ -85,22 +86,32 @@ fn literal(text: Option<&str>) -> String {
 }
 
 fn message(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// Event numbers in error texts are as relative as everywhere else.
 fn relative(text: &str) -> String {
-    text.parse::<i64>().ok().filter(|number| *number > FIRST_EVENT).map_or_else(|| text.to_owned(), |number| format!("#{}", number - FIRST_EVENT))
+    text.parse::<i64>()
+        .ok()
+        .filter(|number| *number > FIRST_EVENT)
+        .map_or_else(|| text.to_owned(), |number| format!("#{}", number - FIRST_EVENT))
 }
 
 impl World {
-    pub async fn new(place: Place) -> Self {
+    pub(crate) async fn new(place: Place) -> Self {
         let admin = connect(&format!("{} dbname=postgres", place.server)).await;
-        Self { place, admin, nodes: BTreeMap::new(), transcript: String::new() }
+        Self {
+            place,
+            admin,
+            nodes: BTreeMap::new(),
+            transcript: String::new(),
+        }
     }
 
     /// Runs every step and returns the transcript.
-    pub async fn run(mut self, scenario: &str) -> String {
+    pub(crate) async fn run(mut self, scenario: &str) -> String {
         for line in scenario.lines() {
             let step = line.trim();
             if step.is_empty() || step.starts_with('#') {
@@ -129,7 +140,12 @@ impl World {
 
     async fn drop_database(&self, database: &str) {
         for _ in 0..50 {
-            if self.admin.batch_execute(&format!("drop database if exists {database}")).await.is_ok() {
+            if self
+                .admin
+                .batch_execute(&format!("drop database if exists {database}"))
+                .await
+                .is_ok()
+            {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -142,7 +158,11 @@ impl World {
         self.drop_database(&database).await;
         let mut last = String::new();
         for _ in 0..100 {
-            match self.admin.batch_execute(&format!("create database {database} template {template}")).await {
+            match self
+                .admin
+                .batch_execute(&format!("create database {database} template {template}"))
+                .await
+            {
                 Ok(()) => {
                     last.clear();
                     break;
@@ -153,13 +173,24 @@ impl World {
         }
         assert!(last.is_empty(), "cannot create {database}: {last}");
         let client = connect(&format!("{} dbname={database}", self.place.server)).await;
-        client.batch_execute("set client_min_messages = error; set session_replication_role = local").await.unwrap();
-        self.nodes.insert(id, Node { client, up: true, installed: true });
+        client
+            .batch_execute("set client_min_messages = error; set session_replication_role = local")
+            .await
+            .unwrap();
+        self.nodes.insert(
+            id,
+            Node {
+                client,
+                up: true,
+                installed: true,
+            },
+        );
     }
 
     fn spell(&self, sql: &str) -> String {
         let schema = &self.place.schema;
-        sql.replace("@NAMESPACE@", &format!("\"{schema}\"")).replace("@CLUSTER@", &format!("'{schema}'"))
+        sql.replace("@NAMESPACE@", &format!("\"{schema}\""))
+            .replace("@CLUSTER@", &format!("'{schema}'"))
     }
 
     async fn try_query(&self, id: i32, sql: &str) -> Result<Rows, tokio_postgres::Error> {
@@ -168,7 +199,11 @@ impl World {
         Ok(messages
             .into_iter()
             .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
+                SimpleQueryMessage::Row(row) => Some(
+                    (0..row.len())
+                        .map(|column| row.get(column).map(str::to_owned))
+                        .collect(),
+                ),
                 _ => None,
             })
             .collect())
@@ -182,7 +217,11 @@ impl World {
     }
 
     async fn value(&self, id: i32, sql: &str) -> Option<String> {
-        self.query(id, sql).await.into_iter().next().and_then(|row| row.into_iter().next().flatten())
+        self.query(id, sql)
+            .await
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten())
     }
 
     async fn step(&mut self, step: &str) {
@@ -200,21 +239,37 @@ impl World {
                     match self.try_query(id, statement).await {
                         Ok(rows) => {
                             for row in rows {
-                                let line = row.iter().map(|value| value.as_deref().unwrap_or("null").to_owned()).collect::<Vec<_>>().join(" | ");
+                                let line = row
+                                    .iter()
+                                    .map(|value| value.as_deref().unwrap_or("null").to_owned())
+                                    .collect::<Vec<_>>()
+                                    .join(" | ");
                                 self.note(&format!("  {line}"));
                             }
                         }
-                        Err(error) => self.note(&format!("  error: {}", message(&error))),
+                        Err(error) => {
+                            self.note(&format!("  error: {}", message(&error)));
+                            self.rewind(id).await;
+                        }
                     }
                 }
             }
             "init" => {
                 let (id, comment) = rest.split_once(' ').unwrap();
-                self.calls(id.parse().unwrap(), &format!("initializeLocalNode({id}, '{comment}'); enableNode({id})")).await;
+                self.calls(
+                    id.parse().unwrap(),
+                    &format!("initializeLocalNode({id}, '{comment}'); enableNode({id})"),
+                )
+                .await;
             }
             "join" => {
                 let words: Vec<&str> = rest.splitn(4, ' ').collect();
-                self.join(words[0].parse().unwrap(), words[2].parse().unwrap(), words.get(3).copied().unwrap_or("")).await;
+                self.join(
+                    words[0].parse().unwrap(),
+                    words[2].parse().unwrap(),
+                    words.get(3).copied().unwrap_or(""),
+                )
+                .await;
             }
             "mesh" => {
                 let ids = numbers(rest);
@@ -234,7 +289,11 @@ impl World {
                 }
             }
             "deliver" => {
-                let receivers = if rest.is_empty() { self.nodes.keys().copied().collect() } else { numbers(rest) };
+                let receivers = if rest.is_empty() {
+                    self.nodes.keys().copied().collect()
+                } else {
+                    numbers(rest)
+                };
                 self.deliver(&receivers).await;
             }
             "down" | "up" => {
@@ -248,8 +307,18 @@ impl World {
                 let source = self.database(ids[0]);
                 self.create_database(ids[1], &source).await;
                 let client = connect(&format!("{} dbname={source}", self.place.server)).await;
-                client.batch_execute("set client_min_messages = error; set session_replication_role = local").await.unwrap();
-                self.nodes.insert(ids[0], Node { client, up: true, installed: true });
+                client
+                    .batch_execute("set client_min_messages = error; set session_replication_role = local")
+                    .await
+                    .unwrap();
+                self.nodes.insert(
+                    ids[0],
+                    Node {
+                        client,
+                        up: true,
+                        installed: true,
+                    },
+                );
             }
             "show" => {
                 for what in rest.split_whitespace() {
@@ -265,12 +334,23 @@ impl World {
 
     /// Calls stored functions in one transaction, as `slonik` does.
     async fn calls(&mut self, id: i32, calls: &str) {
-        self.query(id, "begin; lock table @NAMESPACE@.sl_config_lock; lock table @NAMESPACE@.sl_event_lock").await;
+        self.query(
+            id,
+            "begin; lock table @NAMESPACE@.sl_config_lock; lock table @NAMESPACE@.sl_event_lock",
+        )
+        .await;
         for call in calls.split("; ") {
             match self.try_query(id, &format!("select @NAMESPACE@.{call}")).await {
                 Ok(rows) => {
-                    let result = rows.first().and_then(|row| row[0].clone()).unwrap_or_else(|| "null".into());
-                    self.note(&format!("  {} = {}", call.split('(').next().unwrap(), relative(&result)));
+                    let result = rows
+                        .first()
+                        .and_then(|row| row[0].clone())
+                        .unwrap_or_else(|| "null".into());
+                    self.note(&format!(
+                        "  {} = {}",
+                        call.split('(').next().unwrap(),
+                        relative(&result)
+                    ));
                 }
                 Err(error) => {
                     self.note(&format!("  error: {}", message(&error)));
@@ -297,22 +377,65 @@ impl World {
 
     /// The steps of `store node`.
     async fn join(&mut self, id: i32, event_node: i32, comment: &str) {
-        let mut calls = vec![format!("initializeLocalNode({id}, '{comment}')"), format!("enableNode_int({id})")];
-        for row in self.query(event_node, &format!("select no_id, no_comment, no_active from @NAMESPACE@.sl_node where no_id <> {id} order by 1")).await {
+        let mut calls = vec![
+            format!("initializeLocalNode({id}, '{comment}')"),
+            format!("enableNode_int({id})"),
+        ];
+        for row in self
+            .query(
+                event_node,
+                &format!("select no_id, no_comment, no_active from @NAMESPACE@.sl_node where no_id <> {id} order by 1"),
+            )
+            .await
+        {
             let node = row[0].clone().unwrap();
             calls.push(format!("storeNode_int({node}, {})", literal(row[1].as_deref())));
             if row[2].as_deref() == Some("t") {
                 calls.push(format!("enableNode_int({node})"));
             }
         }
-        for row in self.query(event_node, "select pa_server, pa_client, pa_conninfo, pa_connretry from @NAMESPACE@.sl_path order by 1, 2").await {
-            calls.push(format!("storePath_int({}, {}, {}, {})", text(&row[0]), text(&row[1]), literal(row[2].as_deref()), text(&row[3])));
+        for row in self
+            .query(
+                event_node,
+                "select pa_server, pa_client, pa_conninfo, pa_connretry from @NAMESPACE@.sl_path order by 1, 2",
+            )
+            .await
+        {
+            calls.push(format!(
+                "storePath_int({}, {}, {}, {})",
+                text(&row[0]),
+                text(&row[1]),
+                literal(row[2].as_deref()),
+                text(&row[3])
+            ));
         }
-        for row in self.query(event_node, "select li_origin, li_provider, li_receiver from @NAMESPACE@.sl_listen order by 1, 2, 3").await {
-            calls.push(format!("storeListen_int({}, {}, {})", text(&row[0]), text(&row[1]), text(&row[2])));
+        for row in self
+            .query(
+                event_node,
+                "select li_origin, li_provider, li_receiver from @NAMESPACE@.sl_listen order by 1, 2, 3",
+            )
+            .await
+        {
+            calls.push(format!(
+                "storeListen_int({}, {}, {})",
+                text(&row[0]),
+                text(&row[1]),
+                text(&row[2])
+            ));
         }
-        for row in self.query(event_node, "select set_id, set_origin, set_comment from @NAMESPACE@.sl_set order by 1").await {
-            calls.push(format!("storeSet_int({}, {}, {})", text(&row[0]), text(&row[1]), literal(row[2].as_deref())));
+        for row in self
+            .query(
+                event_node,
+                "select set_id, set_origin, set_comment from @NAMESPACE@.sl_set order by 1",
+            )
+            .await
+        {
+            calls.push(format!(
+                "storeSet_int({}, {}, {})",
+                text(&row[0]),
+                text(&row[1]),
+                literal(row[2].as_deref())
+            ));
         }
         for row in self
             .query(event_node, "select sub_set, sub_provider, sub_receiver, sub_forward, sub_active from @NAMESPACE@.sl_subscribe order by 1, 2, 3")
@@ -324,20 +447,36 @@ impl World {
                 calls.push(format!("enableSubscription_int({key})"));
             }
         }
-        self.query(id, "begin; lock table @NAMESPACE@.sl_config_lock; lock table @NAMESPACE@.sl_event_lock").await;
+        self.query(
+            id,
+            "begin; lock table @NAMESPACE@.sl_config_lock; lock table @NAMESPACE@.sl_event_lock",
+        )
+        .await;
         for call in calls {
             self.query(id, &format!("select @NAMESPACE@.{call}")).await;
         }
-        for row in self.query(event_node, "select ev_origin, max(ev_seqno) from @NAMESPACE@.sl_event group by 1 order by 1").await {
+        for row in self
+            .query(
+                event_node,
+                "select ev_origin, max(ev_seqno) from @NAMESPACE@.sl_event group by 1 order by 1",
+            )
+            .await
+        {
             let (origin, seqno) = (text(&row[0]), text(&row[1]));
             if origin == id.to_string() {
-                self.query(id, &format!("select setval('@NAMESPACE@.sl_event_seq', {seqno} + 1)")).await;
+                self.query(id, &format!("select setval('@NAMESPACE@.sl_event_seq', {seqno} + 1)"))
+                    .await;
             } else {
-                self.query(id, &format!("insert into @NAMESPACE@.sl_confirm values ({origin}, {id}, {seqno}, now())")).await;
+                self.query(
+                    id,
+                    &format!("insert into @NAMESPACE@.sl_confirm values ({origin}, {id}, {seqno}, now())"),
+                )
+                .await;
             }
         }
         self.query(id, "commit").await;
-        self.calls(event_node, &format!("storeNode({id}, '{comment}'); enableNode({id})")).await;
+        self.calls(event_node, &format!("storeNode({id}, '{comment}'); enableNode({id})"))
+            .await;
     }
 
     /// Plays the daemons until nothing moves any more.
@@ -375,12 +514,15 @@ impl World {
             }
             loop {
                 let last = self.value(local, &format!("select max(con_seqno) from @NAMESPACE@.sl_confirm where con_origin = {origin} and con_received = {local}")).await;
-                let Some(event) = self.fetch(provider, origin, last.as_deref().unwrap_or("0")).await else { break };
+                let Some(event) = self.fetch(provider, origin, last.as_deref().unwrap_or("0")).await else {
+                    break;
+                };
                 match self.process(local, provider, &event).await {
                     Outcome::Done => moved = true,
                     Outcome::Wait => break,
                 }
-                if !self.nodes[&local].installed {
+                if event.kind == "DROP_NODE" {
+                    // the list of whom to listen to is no longer true
                     return true;
                 }
             }
@@ -391,7 +533,11 @@ impl World {
                 let (of, by, seqno) = (text(&confirm[0]), text(&confirm[1]), text(&confirm[2]));
                 let known = self.value(local, &format!("select max(con_seqno) from @NAMESPACE@.sl_confirm where con_origin = {of} and con_received = {by}")).await;
                 if known.is_none_or(|known| known.parse::<i64>().unwrap() < seqno.parse::<i64>().unwrap()) {
-                    self.query(local, &format!("select @NAMESPACE@.forwardConfirm({of}, {by}, {seqno}, 'now'::timestamp)")).await;
+                    self.query(
+                        local,
+                        &format!("select @NAMESPACE@.forwardConfirm({of}, {by}, {seqno}, 'now'::timestamp)"),
+                    )
+                    .await;
                     moved = true;
                 }
             }
@@ -501,11 +647,27 @@ impl World {
             }
             other => panic!("event type {other}"),
         }
-        self.query(local, "begin; lock table @NAMESPACE@.sl_config_lock; lock table @NAMESPACE@.sl_event_lock").await;
+        self.query(
+            local,
+            "begin; lock table @NAMESPACE@.sl_config_lock; lock table @NAMESPACE@.sl_event_lock",
+        )
+        .await;
         for effect in &effects {
             if let Err(error) = self.try_query(local, effect).await {
-                let line = format!("  node {local} cannot process {} #{} of node {}: {}", event.kind, event.seqno - FIRST_EVENT, event.origin, message(&error));
-                if !self.transcript.lines().rev().take_while(|line| !line.starts_with('>')).any(|known| known == line) {
+                let line = format!(
+                    "  node {local} cannot process {} #{} of node {}: {}",
+                    event.kind,
+                    event.seqno - FIRST_EVENT,
+                    event.origin,
+                    message(&error)
+                );
+                if !self
+                    .transcript
+                    .lines()
+                    .rev()
+                    .take_while(|line| !line.starts_with('>'))
+                    .any(|known| known == line)
+                {
                     self.note(&line);
                 }
                 self.query(local, "rollback").await;
@@ -529,7 +691,11 @@ impl World {
         )
         .await;
         if uninstall {
-            self.query(local, "select @NAMESPACE@.uninstallNode(); drop schema @NAMESPACE@ cascade").await;
+            self.query(
+                local,
+                "select @NAMESPACE@.uninstallNode(); drop schema @NAMESPACE@ cascade",
+            )
+            .await;
             self.nodes.get_mut(&local).unwrap().installed = false;
         }
         let _ = provider;
@@ -584,7 +750,11 @@ impl World {
             || (event.seqno.to_string(), event.snapshot.clone()),
             |row| (text(&row[0]).to_owned(), text(&row[1]).to_owned()),
         );
-        effects.push(format!("insert into @NAMESPACE@.sl_setsync values ({set}, {}, {seqno}, '{snapshot}', '')", event.origin));
+        effects.push(format!("delete from @NAMESPACE@.sl_setsync where ssy_setid = {set}"));
+        effects.push(format!(
+            "insert into @NAMESPACE@.sl_setsync values ({set}, {}, {seqno}, '{snapshot}', '')",
+            event.origin
+        ));
         true
     }
 
@@ -592,7 +762,11 @@ impl World {
     async fn show(&mut self, what: &str) {
         let (table, on) = what.split_once('/').unwrap_or((what, ""));
         let ids: Vec<i32> = if on.is_empty() {
-            self.nodes.iter().filter(|(_, node)| node.installed && node.up).map(|(id, _)| *id).collect()
+            self.nodes
+                .iter()
+                .filter(|(_, node)| node.installed && node.up)
+                .map(|(id, _)| *id)
+                .collect()
         } else {
             numbers(&on.replace(',', " "))
         };
@@ -602,7 +776,12 @@ impl World {
                 .query(id, table_query(table))
                 .await
                 .into_iter()
-                .map(|row| row.into_iter().map(|value| value.map_or_else(|| "null".into(), |value| relative(&value))).collect::<Vec<_>>().join(" | "))
+                .map(|row| {
+                    row.into_iter()
+                        .map(|value| value.map_or_else(|| "null".into(), |value| relative(&value)))
+                        .collect::<Vec<_>>()
+                        .join(" | ")
+                })
                 .collect();
             match groups.iter_mut().find(|(_, known)| *known == lines) {
                 Some((members, _)) => members.push(id),
@@ -635,12 +814,16 @@ fn numbers(text: &str) -> Vec<i32> {
 fn table_query(table: &str) -> &'static str {
     match table {
         "sl_node" => "select no_id, no_active, no_failed, no_comment from @NAMESPACE@.sl_node order by 1",
-        "sl_path" => "select pa_server || '->' || pa_client, pa_conninfo, pa_connretry from @NAMESPACE@.sl_path order by pa_server, pa_client",
+        "sl_path" => {
+            "select pa_server || '->' || pa_client, pa_conninfo, pa_connretry from @NAMESPACE@.sl_path order by pa_server, pa_client"
+        }
         "sl_listen" => {
             "select 'receiver ' || li_receiver, string_agg(li_origin || ' from ' || li_provider, ', ' order by li_origin, li_provider) \
              from @NAMESPACE@.sl_listen group by li_receiver order by li_receiver"
         }
-        "sl_set" => "select set_id, set_origin, case when set_locked is null then 'unlocked' else 'locked' end, set_comment from @NAMESPACE@.sl_set order by 1",
+        "sl_set" => {
+            "select set_id, set_origin, case when set_locked is null then 'unlocked' else 'locked' end, set_comment from @NAMESPACE@.sl_set order by 1"
+        }
         "sl_table" => {
             "select tab_id, tab_nspname, tab_relname, tab_set, tab_idxname, tab_altered, tab_comment, tab_reloid = (select c.oid from pg_class c \
              join pg_namespace n on n.oid = c.relnamespace where c.relname = tab_relname and n.nspname = tab_nspname) from @NAMESPACE@.sl_table order by 1"
@@ -649,7 +832,9 @@ fn table_query(table: &str) -> &'static str {
             "select seq_id, seq_nspname, seq_relname, seq_set, seq_comment, seq_reloid = (select c.oid from pg_class c \
              join pg_namespace n on n.oid = c.relnamespace where c.relname = seq_relname and n.nspname = seq_nspname) from @NAMESPACE@.sl_sequence order by 1"
         }
-        "sl_subscribe" => "select 'set ' || sub_set, sub_provider || '->' || sub_receiver, sub_forward, sub_active from @NAMESPACE@.sl_subscribe order by sub_set, sub_provider, sub_receiver",
+        "sl_subscribe" => {
+            "select 'set ' || sub_set, sub_provider || '->' || sub_receiver, sub_forward, sub_active from @NAMESPACE@.sl_subscribe order by sub_set, sub_provider, sub_receiver"
+        }
         "sl_setsync" => {
             "select ssy_setid, ssy_origin, ssy_seqno, case when ssy_snapshot::text = '1:1:' then '1:1:' else coalesce((select 'snapshot of ' || ev_type || ' ' || ev_seqno - 5000000000 \
              from @NAMESPACE@.sl_event where ev_origin = ssy_origin and ev_seqno = ssy_seqno and ev_snapshot::text = ssy_snapshot::text), 'some snapshot') end, coalesce(ssy_action_list, '') \
@@ -664,10 +849,16 @@ fn table_query(table: &str) -> &'static str {
             "select ev_origin, ev_seqno, ev_type, concat_ws(', ', ev_data1, ev_data2, ev_data3, ev_data4, ev_data5, ev_data6, ev_data7, ev_data8) \
              from @NAMESPACE@.sl_event where ev_origin = (select last_value from @NAMESPACE@.sl_local_node_id) order by 1, 2"
         }
-        "sl_confirm" => "select con_origin || ' by ' || con_received, max(con_seqno) from @NAMESPACE@.sl_confirm group by con_origin, con_received order by con_origin, con_received",
+        "sl_confirm" => {
+            "select con_origin || ' by ' || con_received, max(con_seqno) from @NAMESPACE@.sl_confirm group by con_origin, con_received order by con_origin, con_received"
+        }
         // without the rows at 0, of which a clone gets more here than from Slony-I
-        "confirmed" => "select con_origin || ' by ' || con_received, max(con_seqno) from @NAMESPACE@.sl_confirm where con_seqno > 0 group by con_origin, con_received order by con_origin, con_received",
-        "sl_seqlog" => "select distinct seql_seqid, seql_origin, seql_ev_seqno, seql_last_value from @NAMESPACE@.sl_seqlog order by 1, 2, 3, 4",
+        "confirmed" => {
+            "select con_origin || ' by ' || con_received, max(con_seqno) from @NAMESPACE@.sl_confirm where con_seqno > 0 group by con_origin, con_received order by con_origin, con_received"
+        }
+        "sl_seqlog" => {
+            "select distinct seql_seqid, seql_origin, seql_ev_seqno, seql_last_value from @NAMESPACE@.sl_seqlog order by 1, 2, 3, 4"
+        }
         "triggers" => {
             "select tgrelid::regclass, string_agg(tgname || ' ' || tgenabled::text, ', ' order by tgname) from pg_trigger \
              where not tgisinternal and tgrelid::regclass::text not like '%sl_log%' group by tgrelid order by tgrelid::regclass::text"
