@@ -59,9 +59,10 @@ fn redact_uri(rest: &str) -> Option<String> {
         } else {
             "***"
         };
-        let _ = match pair.contains('=') {
-            true => write!(text, "{separator}{name}={value}"),
-            false => write!(text, "{separator}{name}"),
+        let _ = if pair.contains('=') {
+            write!(text, "{separator}{name}={value}")
+        } else {
+            write!(text, "{separator}{name}")
         };
         separator = '&';
     }

@@ -81,16 +81,16 @@ fn take_until<'a>(rest: &mut &'a str, separators: &[char]) -> &'a str {
 
 /// Reads the text behind the scheme.
 pub(super) fn parse(rest: &str) -> Result<Parameters, ConninfoError> {
-    let parts = split(rest)?;
+    let cut = split(rest)?;
     let mut parameters = Parameters::default();
-    let hosts = parts.hosts.iter().map(|(host, _)| *host).collect::<Vec<_>>().join(",");
-    let ports = parts.hosts.iter().map(|(_, port)| *port).collect::<Vec<_>>().join(",");
+    let hosts = cut.hosts.iter().map(|(host, _)| *host).collect::<Vec<_>>().join(",");
+    let ports = cut.hosts.iter().map(|(_, port)| *port).collect::<Vec<_>>().join(",");
     let named = [
-        ("user", parts.user.unwrap_or_default()),
-        ("password", parts.password.unwrap_or_default()),
+        ("user", cut.user.unwrap_or_default()),
+        ("password", cut.password.unwrap_or_default()),
         ("host", hosts.as_str()),
         ("port", ports.as_str()),
-        ("dbname", parts.dbname.unwrap_or_default()),
+        ("dbname", cut.dbname.unwrap_or_default()),
     ];
     for (name, encoded) in named {
         if !encoded.is_empty() {
@@ -98,7 +98,7 @@ pub(super) fn parse(rest: &str) -> Result<Parameters, ConninfoError> {
             let _ = parameters.set_named(name, decode(encoded, name)?);
         }
     }
-    let Some(query) = parts.query.filter(|query| !query.is_empty()) else {
+    let Some(query) = cut.query.filter(|query| !query.is_empty()) else {
         return Ok(parameters);
     };
     for pair in query.strip_suffix('&').unwrap_or(query).split('&') {

@@ -165,7 +165,7 @@ impl Plan {
                         Err(_) => AttemptError::Timeout(plan.limit.as_secs()),
                     };
                     let next = cause.tries_next_host();
-                    let hint = plan.hint(&cause, host, &place);
+                    let hint = Plan::hint(&cause, host, &place);
                     failures.push(AttemptFailure {
                         place: host_place(host, Some(&place)),
                         cause,
@@ -300,7 +300,7 @@ impl Plan {
         config
     }
 
-    fn hint(&self, cause: &AttemptError, host: &Host, place: &Place) -> Option<String> {
+    fn hint(cause: &AttemptError, host: &Host, place: &Place) -> Option<String> {
         if cause.wants_password() {
             return Some(
                 "no password supplied: add a line to ~/.pgpass (mode 0600) of the user that runs this program, or set \

@@ -72,7 +72,8 @@ impl Gate {
             return Err("the server sent a malformed authentication request".to_owned());
         };
         let method = match u32::from_be_bytes(*code) {
-            0 if self.asked => return Ok(()),
+            // Later steps and the end of a method that has been judged.
+            0 | 8 | 11 | 12 if self.asked => return Ok(()),
             0 => Method::None,
             3 => Method::Password,
             5 => Method::Md5,
@@ -86,8 +87,6 @@ impl Gate {
                     Method::OAuth
                 }
             }
-            // Later steps of a method that has been judged.
-            8 | 11 | 12 if self.asked => return Ok(()),
             other => return Err(format!("the server asks for unknown authentication method {other}")),
         };
         self.asked = true;

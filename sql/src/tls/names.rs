@@ -30,11 +30,11 @@ pub(super) fn check(certificate: &Certificate, host: &str) -> Result<(), String>
             }
             GeneralName::IpAddress(bytes) => {
                 common_name_counts &= address.is_none();
-                let named = ip_address(bytes.as_bytes());
-                if named.is_some() && named == address {
+                let meant = ip_address(bytes.as_bytes());
+                if meant.is_some() && meant == address {
                     return Ok(());
                 }
-                names.push(named.map_or_else(|| "(malformed address)".to_owned(), |named| named.to_string()));
+                names.push(meant.map_or_else(|| "(malformed address)".to_owned(), |meant| meant.to_string()));
             }
             _ => {}
         }

@@ -13,28 +13,8 @@ use webpki::OwnedCertRevocationList;
 use super::*;
 
 /// An authority and a certificate of version 1 signed by it, as `openssl x509 -req` makes them by default.
-const OLD_AUTHORITY: &[u8] = b"\
------BEGIN CERTIFICATE-----
-MIIBhzCCAS2gAwIBAgIUN6qh0TMegfIEIu3Kuf9mlmZAaikwCgYIKoZIzj0EAwIw
-GDEWMBQGA1UEAwwNT2xkIEF1dGhvcml0eTAgFw0yNjExMjIxMTE5NTNaGA8yMTI2
-MTAyOTExMTk1M1owGDEWMBQGA1UEAwwNT2xkIEF1dGhvcml0eTBZMBMGByqGSM49
-AgEGCCqGSM49AwEHA0IABMWC5gPLTM4qlgBam0cHzQujYflZ61CgQfqg8lEhMLUd
-tiJnU1ulGg1JYJzbQoYYjqTi49TP1NhfAnELl9yRtImjUzBRMB0GA1UdDgQWBBSo
-mQyAUpIq3nYY84J07A4JihajSjAfBgNVHSMEGDAWgBSomQyAUpIq3nYY84J07A4J
-ihajSjAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIHZsJmn9Wr7B
-r3JPwmrAivRr+9tEbJ6zGfufmNHafoGnAiEArA8NitGaWTrWJnT+Khgobky/2a9s
-E0Pgyh1G78ghunI=
------END CERTIFICATE-----";
-const OLD_SERVER: &[u8] = b"\
------BEGIN CERTIFICATE-----
-MIIBMTCB2AIUN54dM4sgJyRkEzJ/5wMJRYU8lSEwCgYIKoZIzj0EAwIwGDEWMBQG
-A1UEAwwNT2xkIEF1dGhvcml0eTAgFw0yNjExMjIxMTE5NTNaGA8yMTI2MTAyOTEx
-MTk1M1owHTEbMBkGA1UEAwwSb2xkLnRydW5rbGluZS50ZXN0MFkwEwYHKoZIzj0C
-AQYIKoZIzj0DAQcDQgAE+yl/1FaElCormcCjfugXuQQLx06Tkq3YjK0Z+z3WYHz6
-+UMHMyBFjRjqviNogATu9mwqvsi12zfzVyFlWTjI0zAKBggqhkjOPQQDAgNIADBF
-AiEAx7Ux6cJ3+kLRmc1Y8AwgnpzLOklUL5d/ugHAxWIkJy8CIAKRjmaVt2xW4O/4
-K+9jsrg1bXABN1iibvATp11vFmf1
------END CERTIFICATE-----";
+const OLD_AUTHORITY: &[u8] = include_bytes!("../../tests/tls/old/authority.crt");
+const OLD_SERVER: &[u8] = include_bytes!("../../tests/tls/old/server.crt");
 
 /// 2030-01-01.
 const NOW: u64 = 1_893_456_000;

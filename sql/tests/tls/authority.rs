@@ -152,3 +152,40 @@ async fn revoked_certificates_are_refused() {
     std::fs::copy(servers.file("server.crl"), directory.path().join("0a1b2c3d.r0")).unwrap();
     refused(&in_directory, "it has been revoked").await;
 }
+
+#[tokio::test]
+async fn certificates_of_version_1_without_alternative_names_still_work() {
+    let servers = shared();
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root.crt");
+    std::fs::write(&root, include_str!("old/authority.crt")).unwrap();
+    let conninfo = |host: &str, root: &str| {
+        let port = servers.old;
+        format!("host={host} hostaddr=127.0.0.1 port={port} dbname=postgres sslmode=verify-full sslrootcert={root}")
+    };
+    let root = root.to_str().unwrap();
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let options = format!("ssl_max_protocol_version={version} user=scrammed password=s3cret");
+        let session = connect(&format!("{} {options}", conninfo("old.trunkline.test", root))).await;
+        assert!(encrypted(&session).await);
+        if servers.version >= 11 {
+            connect(&format!(
+                "{} {options} channel_binding=require",
+                conninfo("old.trunkline.test", root)
+            ))
+            .await;
+        }
+        connect(&format!(
+            "host=127.0.0.1 port={} dbname=postgres sslmode=require {options}",
+            servers.old
+        ))
+        .await;
+    }
+    refused(
+        &format!("{} user=trusted", conninfo("new.trunkline.test", root)),
+        "does not match host name",
+    )
+    .await;
+    let other = conninfo("old.trunkline.test", &servers.file("root.crt"));
+    refused(&format!("{other} user=trusted"), "not signed by a trusted authority").await;
+}

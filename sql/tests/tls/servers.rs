@@ -1,4 +1,4 @@
-//! A primary with TLS and a standby without, shared by all tests.
+//! A primary with TLS, a standby without, and a server with an old certificate, shared by all tests.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -18,6 +18,8 @@ pub(crate) struct Servers {
     directory: PathBuf,
     pub(crate) primary: u16,
     pub(crate) standby: u16,
+    /// A server whose certificate, for `old.trunkline.test`, is of version 1; its key and files are in `old/`.
+    pub(crate) old: u16,
     pub(crate) certificates: Certificates,
     /// `server_version_num / 10000`.
     pub(crate) version: u32,
@@ -52,8 +54,12 @@ impl Servers {
 
 /// The servers, started by the first test that asks.
 pub(crate) fn shared() -> &'static Servers {
-    static SERVERS: OnceLock<Servers> = OnceLock::new();
-    SERVERS.get_or_init(start)
+    static SERVERS: OnceLock<Option<Servers>> = OnceLock::new();
+    // A failed start is not tried again by every test.
+    let servers = SERVERS.get_or_init(|| std::panic::catch_unwind(start).ok());
+    servers
+        .as_ref()
+        .expect("the servers did not start; the first failure tells why")
 }
 
 fn start() -> Servers {
@@ -68,9 +74,10 @@ fn start() -> Servers {
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777)).unwrap();
     let primary_data = directory.join("primary");
     let standby_data = directory.join("standby");
-    let guard = guard(&directory, &binaries, &[&primary_data, &standby_data]);
+    let old_data = directory.join("old");
+    let guard = guard(&directory, &binaries, &[&primary_data, &standby_data, &old_data]);
     let certificates = Certificates::make(&directory.join("certificates"));
-    let (primary, standby) = (free_port(), free_port());
+    let [primary, standby, old] = free_ports();
     let run = |command: &mut Command| {
         let output = command.current_dir("/").output().unwrap();
         let (out, err) = (
@@ -141,16 +148,21 @@ fn start() -> Servers {
     );
     run(as_server_user(Path::new("/bin/sh")).args(["-c", &single]));
 
-    run(as_server_user(Path::new("cp"))
-        .arg("-a")
-        .arg(&primary_data)
-        .arg(&standby_data));
+    for copy in [&standby_data, &old_data] {
+        run(as_server_user(Path::new("cp")).arg("-a").arg(&primary_data).arg(copy));
+    }
+    write(include_str!("old/server.crt"), &old_data.join("server.crt"));
+    write(include_str!("old/server.key"), &old_data.join("server.key"));
     if version >= 12 {
         write("", &standby_data.join("standby.signal"));
     } else {
         write("standby_mode = 'on'\n", &standby_data.join("recovery.conf"));
     }
-    for (data, port, tls) in [(&primary_data, primary, "on"), (&standby_data, standby, "off")] {
+    for (data, port, tls) in [
+        (&primary_data, primary, "on"),
+        (&standby_data, standby, "off"),
+        (&old_data, old, "on"),
+    ] {
         let options = format!("-c port={port} -c ssl={tls} -c hot_standby=on");
         let log = text(&data.with_extension("log"));
         let arguments = ["-D", &text(data), "-l", &log, "-o", &options, "-w", "-t", "60", "start"].map(str::to_owned);
@@ -160,6 +172,7 @@ fn start() -> Servers {
         directory,
         primary,
         standby,
+        old,
         certificates,
         version,
         _guard: guard,
@@ -209,10 +222,16 @@ fn guard(directory: &Path, binaries: &Path, data: &[&Path]) -> Child {
 }
 
 fn logs(directory: &Path) -> String {
-    ["primary.log", "standby.log"]
+    ["primary.log", "standby.log", "old.log"]
         .iter()
         .filter_map(|name| std::fs::read_to_string(directory.join(name)).ok())
         .collect()
+}
+
+/// Different ports nobody listens on now.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let listeners: [_; COUNT] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// A port nobody listens on now.
