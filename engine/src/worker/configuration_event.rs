@@ -30,7 +30,6 @@ impl Worker {
         }
         let local = self.local.as_ref().ok_or_else(gone)?;
         node.reload(local).await?;
-        self.log_effect(event);
         Ok(Outcome::Done)
     }
 
@@ -43,7 +42,12 @@ impl Worker {
                 remote_event::lock(local, cluster, locks).await?;
                 remote_event::run(local, cluster, sql, arguments, event).await?;
                 if event.kind == "CLONE_NODE" {
-                    log::config!("{}: node {} is a clone of node {}", self.actor, event.text(1), event.text(2));
+                    log::config!(
+                        "{}: node {} is a clone of node {}",
+                        self.actor,
+                        event.text(1),
+                        event.text(2)
+                    );
                 }
             }
             Effect::DropNode => {
@@ -59,7 +63,10 @@ impl Worker {
                     dropped.push(id);
                 }
                 if dropped.contains(&node.id) {
-                    log::warn!("{}: this node was dropped from the cluster; removing the schema", self.actor);
+                    log::warn!(
+                        "{}: this node was dropped from the cluster; removing the schema",
+                        self.actor
+                    );
                     remote_event::drop_node(local, cluster, node.id).await?;
                     local.batch_execute("commit; begin").await?;
                     remote_event::uninstall(local, cluster).await?;
@@ -68,7 +75,6 @@ impl Worker {
                 }
                 for id in dropped {
                     remote_event::drop_node(local, cluster, id).await?;
-                    log::config!("disableNode: no_id={id}");
                 }
             }
             Effect::EnableSubscription => {
@@ -107,7 +113,11 @@ impl Worker {
         let cluster = &node.cluster;
         let failed: i32 = event.number(1)?;
         let last_seqno: i64 = event.number(2)?;
-        let all_failed: Vec<i32> = event.text(3).split(',').filter_map(|item| item.trim().parse().ok()).collect();
+        let all_failed: Vec<i32> = event
+            .text(3)
+            .split(',')
+            .filter_map(|item| item.trim().parse().ok())
+            .collect();
         let local = self.local.as_ref().ok_or_else(gone)?;
         local.batch_execute("begin").await?;
         remote_event::lock(local, cluster, Locks::Config).await?;
@@ -126,34 +136,5 @@ impl Worker {
         events::store(local, cluster, node.id, std::slice::from_ref(event)).await?;
         local.batch_execute("commit").await?;
         Ok(())
-    }
-
-    /// The lines that scrapers of slon's log look for.
-    fn log_effect(&self, event: &Event) {
-        let text = |number| event.text(number);
-        match event.kind.as_str() {
-            "STORE_NODE" => log::config!("storeNode: no_id={} no_comment='{}'", text(1), text(2)),
-            "ENABLE_NODE" => log::config!("enableNode: no_id={}", text(1)),
-            "STORE_PATH" => {
-                log::config!("storePath: pa_server={} pa_client={} pa_connretry={}", text(1), text(2), text(4));
-            }
-            "STORE_SET" => {
-                log::config!("storeSet: set_id={} set_origin={} set_comment='{}'", text(1), text(2), text(3));
-            }
-            "DROP_SET" => log::config!("dropSet: set_id={}", text(1)),
-            "SUBSCRIBE_SET" => log::config!(
-                "storeSubscribe: sub_set={} sub_provider={} sub_receiver={} sub_forward='{}'",
-                text(1),
-                text(2),
-                text(3),
-                text(4)
-            ),
-            "ENABLE_SUBSCRIPTION" => log::config!("enableSubscription: sub_set={}", text(1)),
-            "UNSUBSCRIBE_SET" => log::config!("unsubscribeSet: sub_set={} sub_receiver={}", text(1), text(2)),
-            "MOVE_SET" | "ACCEPT_SET" => {
-                log::config!("moveSet: set_id={} old_origin={} new_origin={}", text(1), text(2), text(3));
-            }
-            _ => {}
-        }
     }
 }
