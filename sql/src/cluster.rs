@@ -86,10 +86,13 @@ impl Cluster {
         quote_ident(&self.event_channel_name())
     }
 
-    /// The news channel as the server reports it.
+    /// The news channel as the server reports it. `createEvent` spells it by the same rule.
+    ///
+    /// With a long cluster name the word comes first: cut at the end, the name would be that of the restart channel.
     #[must_use]
     pub fn event_channel_name(&self) -> String {
-        truncate_identifier(&format!("_{}_Event", self.name))
+        let name = format!("_{}_Event", self.name);
+        if name.len() <= 63 { name } else { truncate_identifier(&format!("Event__{}", self.name)) }
     }
 
     /// Fills in a statement: `@NAMESPACE@` becomes the quoted schema, `@CLUSTER@` the literal `'_C'`.
@@ -141,6 +144,14 @@ mod tests {
         assert_eq!(Cluster::new(""), Err(ClusterNameError::Empty));
         assert!(Cluster::new(&"x".repeat(62)).is_ok());
         assert!(matches!(Cluster::new(&"x".repeat(63)), Err(ClusterNameError::TooLong { bytes: 63, .. })));
+    }
+
+    #[test]
+    fn channels_of_long_names_stay_apart() {
+        let cluster = Cluster::new(&"x".repeat(62)).unwrap();
+        assert_ne!(cluster.event_channel_name(), cluster.restart_channel_name());
+        assert_eq!(cluster.event_channel_name().len(), 63);
+        assert_eq!(Cluster::new("c").unwrap().event_channel_name(), "_c_Event");
     }
 
     #[test]

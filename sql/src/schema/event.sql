@@ -85,7 +85,9 @@ begin
     end if;
 
     -- pg_notify() refuses names longer than 63 bytes; the statement cuts them, as LISTEN does.
-    execute format('notify %I', (@CLUSTER@ || '_Event')::name);
+    -- With a long cluster name the word comes first, else the cut would leave the name of the restart channel.
+    execute format('notify %I',
+        (case when octet_length(@CLUSTER@) <= 57 then @CLUSTER@ || '_Event' else 'Event_' || @CLUSTER@ end)::name);
     return v_seqno;
 end
 $trunkline$;
