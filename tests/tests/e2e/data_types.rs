@@ -245,8 +245,8 @@ async fn every_type_survives_copy_and_log() {
         for value in values.iter().chain([&null]) {
             let _ = writeln!(
                 insert,
-                "insert into {table} (v, a, aa) values ({value}::{name}, array[{value}, {null}, {value}]::{name}[], \
-                 array[array[{value}], array[{null}]]::{name}[][]), ({value}::{name}, '{{}}', null);"
+                "insert into {table} (v, a, aa) values (({value})::{name}, array[{value}, {null}, {value}]::{name}[], \
+                 array[array[{value}], array[{null}]]::{name}[][]), (({value})::{name}, '{{}}', null);"
             );
         }
         names.push(format!(r#""public"."{table}""#));

@@ -13,7 +13,7 @@ const NAMES: &[&str] = &[
     "tab\tand\nnewline",
     "-- /* no comment */",
     "Größe 漢字",
-    "_e2e",
+    "_underscore",
     "64 bytes are one too many, so this name has sixty-three of them",
     "ééééééééééééééééééééééééééééééx",
 ];
