@@ -100,7 +100,7 @@ impl Session {
     ///
     /// Takes at most the connect timeout per address, and may be dropped at any time: nothing stays behind.
     pub async fn connect(conninfo: &str, options: &SessionOptions) -> Result<Session, ConnectError> {
-        Self::connect_from(conninfo, options, Environment::of_process()).await
+        Plan::prepare(conninfo, options, None).await?.connect(options).await
     }
 
     /// As [`Self::connect`], with the gaps of the connection string filled from `environment`.
@@ -109,7 +109,7 @@ impl Session {
         options: &SessionOptions,
         environment: Environment,
     ) -> Result<Session, ConnectError> {
-        Plan::prepare(conninfo, options, environment)
+        Plan::prepare(conninfo, options, Some(environment))
             .await?
             .connect(options)
             .await

@@ -117,7 +117,11 @@ mod tests {
 
     fn check(service: &str, expected: &str) {
         let shown = match parse(FILE, service) {
-            Ok(Some(values)) => values.iter().map(|(k, v)| format!("{}={v};", k.name)).collect(),
+            Ok(Some(values)) => values
+                .iter()
+                .map(|(keyword, value)| [keyword.name, "=", value, ";"].concat())
+                .collect::<Vec<_>>()
+                .concat(),
             Ok(None) => "none".to_owned(),
             Err((line, reason)) => format!("line {line}: {reason}"),
         };

@@ -186,15 +186,19 @@ fn any_parameters() -> impl Strategy<Value = Vec<(&'static str, String)>> {
 }
 
 fn percent_encode(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes()
+        .map(|byte| format!("%{byte:02X}"))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 proptest! {
     #[test]
     fn words_survive_a_round_trip(values in any_parameters()) {
-        let text: String = values.iter().map(|(name, value)| {
+        let words: Vec<_> = values.iter().map(|(name, value)| {
             format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "\\'"))
         }).collect();
+        let text = words.concat();
         let parameters = parse(&text).unwrap();
         prop_assert_eq!(&parse(&parameters.to_words()).unwrap(), &parameters);
         for (name, value) in parameters.iter() {

@@ -76,15 +76,17 @@ pub(super) struct Route {
 }
 
 impl Plan {
-    /// Completes the connection string and loads certificates, off the async threads and within a limit.
+    /// Completes the connection string and loads certificates, off the async threads and within a limit; by default
+    /// from the environment of the process.
     pub(super) async fn prepare(
         conninfo: &str,
         options: &SessionOptions,
-        environment: Environment,
+        environment: Option<Environment>,
     ) -> Result<Plan, ConnectError> {
         let fallback = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let text = conninfo.to_owned();
         let reading = tokio::task::spawn_blocking(move || {
+            let environment = environment.unwrap_or_else(Environment::of_process);
             let settings = Settings::resolve(&text, &environment)?;
             let tcp = settings
                 .hosts

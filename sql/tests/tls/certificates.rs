@@ -48,7 +48,8 @@ impl Certificates {
     fn write(&self, name: &str, text: &str) {
         let path = self.directory.join(name);
         std::fs::write(&path, text).unwrap();
-        let mode = if name.ends_with(".key") { 0o600 } else { 0o644 };
+        let private = path.extension().is_some_and(|extension| extension == "key");
+        let mode = if private { 0o600 } else { 0o644 };
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 

@@ -60,7 +60,7 @@ async fn options_are_applied_in_order() {
             "do $$ begin raise warning 'careful'; end $$".to_owned(),
         ],
         notice: Some(Arc::new(move |message| {
-            sink.lock().unwrap().push(message.message().to_owned())
+            sink.lock().unwrap().push(message.message().to_owned());
         })),
         ..SessionOptions::default()
     };
