@@ -7,13 +7,17 @@
 //! and are shown at DEBUG4 only, their warnings at DEBUG1.
 //!
 //! Scrapers read these lines, so stdout is written line by line even when it is a pipe, and a closed stdout (EPIPE) is
-//! ignored: nothing in this program may panic because nobody reads its log.
+//! ignored: nothing in this program may panic because nobody reads its log. Nor may it wait: a thread of its own writes, so
+//! that a reader who stops reading stalls neither replication nor the answer to a signal. What is queued for it is bounded;
+//! beyond that lines are dropped, and how many is said as soon as somebody reads again.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
-use std::sync::atomic::{AtomicBool, AtomicI8, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -198,8 +202,16 @@ impl Default for LogSettings {
     }
 }
 
+/// Most lines that wait to be written ...
+const QUEUE_LINES: usize = 16_384;
+/// ... and most bytes.
+const QUEUE_BYTES: usize = 16 << 20;
+
 static THRESHOLD: AtomicI8 = AtomicI8::new(0);
 static STDOUT_GONE: AtomicBool = AtomicBool::new(false);
+static QUEUE: OnceLock<SyncSender<Vec<u8>>> = OnceLock::new();
+static QUEUED_BYTES: AtomicUsize = AtomicUsize::new(0);
+static LOST_LINES: AtomicU64 = AtomicU64::new(0);
 static SETTINGS: RwLock<Option<LogSettings>> = RwLock::new(None);
 static SYSLOG_SOCKET: Mutex<Option<UnixDatagram>> = Mutex::new(None);
 
@@ -207,6 +219,54 @@ static SYSLOG_SOCKET: Mutex<Option<UnixDatagram>> = Mutex::new(None);
 pub fn start() {
     // A second call (tests) finds a subscriber in place; the settings below are shared either way.
     let _ = tracing_subscriber::registry().with(SlonLayer).try_init();
+    let (sender, receiver) = sync_channel(QUEUE_LINES);
+    let writer = std::thread::Builder::new().name("log".to_owned());
+    // Without the thread every line is written where it is made.
+    if writer.spawn(move || write_queued(&receiver)).is_ok() {
+        let _ = QUEUE.set(sender);
+    }
+}
+
+/// Waits until all lines are written, at most so long; to be called before the process ends.
+pub fn flush(limit: Duration) {
+    let end = Instant::now() + limit;
+    while QUEUED_BYTES.load(Ordering::Acquire) > 0 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The writer's thread.
+fn write_queued(lines: &Receiver<Vec<u8>>) {
+    while let Ok(line) = lines.recv() {
+        write_stdout(&line);
+        QUEUED_BYTES.fetch_sub(line.len(), Ordering::Release);
+        let lost = LOST_LINES.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let text = format!("log: {lost} lines are missing here, nobody was reading them");
+            let settings = SETTINGS
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+                .unwrap_or_default();
+            let mut line = rendered(&settings, Level::Warn, &text);
+            line.push('\n');
+            write_stdout(line.as_bytes());
+        }
+    }
+}
+
+/// Hands a line to the writer.
+fn enqueue(line: Vec<u8>) {
+    let Some(queue) = QUEUE.get() else {
+        write_stdout(&line);
+        return;
+    };
+    let size = line.len();
+    let queued = QUEUED_BYTES.fetch_add(size, Ordering::AcqRel);
+    if queued > QUEUE_BYTES || queue.try_send(line).is_err() {
+        QUEUED_BYTES.fetch_sub(size, Ordering::AcqRel);
+        LOST_LINES.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Switches to the settings that were read from the command line and the configuration file.
@@ -316,20 +376,23 @@ fn write_line(level: Level, text: &str) {
         defaults = LogSettings::default();
         &defaults
     };
-    let pid = std::process::id();
-    let time = now();
-    let mut line = match settings.format {
-        LogFormat::Text => text_line(settings, level, text, &time, pid),
-        LogFormat::Json => json_line(level, text, &time, pid),
-    };
     if let Some(syslog) = &settings.syslog {
-        let delivered = send_to_syslog(syslog, level, text, pid);
+        let delivered = send_to_syslog(syslog, level, text, std::process::id());
         if delivered && !syslog.stdout_too {
             return;
         }
     }
+    let mut line = rendered(settings, level, text);
     line.push('\n');
-    write_stdout(line.as_bytes());
+    enqueue(line.into_bytes());
+}
+
+fn rendered(settings: &LogSettings, level: Level, text: &str) -> String {
+    let (pid, time) = (std::process::id(), now());
+    match settings.format {
+        LogFormat::Text => text_line(settings, level, text, &time, pid),
+        LogFormat::Json => json_line(level, text, &time, pid),
+    }
 }
 
 /// Writes and flushes bytes to stdout; after the reader is gone nothing more is tried.

@@ -17,6 +17,8 @@ use crate::supervisor::{self, EXIT_OK, EXIT_QUIT, EXIT_USAGE};
 
 /// After the end is decided the process ends within this time, even if the log's reader has stopped reading.
 const LAST_RESORT: Duration = Duration::from_secs(2);
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(200);
 /// Threads of the runtime; the work is waiting for databases.
 const RUNTIME_THREADS: usize = 2;
 
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
             EXIT_USAGE
         }
     };
+    log::flush(LAST_LINES);
     ExitCode::from(code)
 }
 
@@ -73,18 +76,6 @@ fn run(parameters: Parameters, warnings: &[String]) -> u8 {
     };
     let version = env!("CARGO_PKG_VERSION");
     log::config!("main: slon version {PROTOCOL_VERSION} starting up (Trunkline {version})");
-    let pid_file = match parameters.pid_file.as_deref().map(PidFile::create).transpose() {
-        Ok(pid_file) => Arc::new(pid_file),
-        Err(error) => {
-            log::fatal!("slon: {error}");
-            return EXIT_QUIT;
-        }
-    };
-    log::info!("slon: watchdog process started");
-    log::config!("slon: watchdog ready - pid = {}", std::process::id());
-    for line in parameters.dump() {
-        log::config!("main: {line}");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .thread_name("slon")
@@ -97,16 +88,28 @@ fn run(parameters: Parameters, warnings: &[String]) -> u8 {
             return EXIT_QUIT;
         }
     };
-    let on_stop = |code| last_resort(&pid_file, code);
-    let code = runtime.block_on(async {
-        match Signals::listen() {
-            Ok(signals) => supervisor::run(parameters, cluster, signals, on_stop).await,
-            Err(error) => {
-                log::fatal!("slon: cannot listen to signals: {error}");
-                EXIT_QUIT
-            }
+    // Before there is a pid file, so that a signal cannot leave one behind.
+    let signals = match runtime.block_on(async { Signals::listen() }) {
+        Ok(signals) => signals,
+        Err(error) => {
+            log::fatal!("slon: cannot listen to signals: {error}");
+            return EXIT_QUIT;
         }
-    });
+    };
+    let pid_file = match parameters.pid_file.as_deref().map(PidFile::create).transpose() {
+        Ok(pid_file) => Arc::new(pid_file),
+        Err(error) => {
+            log::fatal!("slon: {error}");
+            return EXIT_QUIT;
+        }
+    };
+    log::info!("slon: watchdog process started");
+    log::config!("slon: watchdog ready - pid = {}", std::process::id());
+    for line in parameters.dump() {
+        log::config!("main: {line}");
+    }
+    let on_stop = |code| last_resort(&pid_file, code);
+    let code = runtime.block_on(supervisor::run(parameters, cluster, signals, on_stop));
     // What has not ended by now is cut off; its transactions roll back.
     runtime.shutdown_background();
     log::info!("slon: done");
