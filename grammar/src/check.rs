@@ -186,15 +186,16 @@ impl Checker<'_> {
         self.push(Diagnostic::error(Phase::Semantic, place, format!("Error: {message}")));
     }
 
+    /// Adds an error, under the line the statement starts on.
     pub(crate) fn push(&mut self, finding: Diagnostic) {
         self.failed = true;
-        self.findings.push(finding);
+        self.findings.push(Diagnostic { location: self.head, ..finding });
     }
 
     /// Reports an option that is missing or has a value of the wrong kind.
     fn report_missing(&mut self, name: OptionName, message: &str) {
         let words = self.form.words;
-        let label = name.label();
+        let label = name.words();
         let help = match self.given(name).map(|given| &given.value) {
             Some(Value::String(_)) => format!("`{label}` of `{words}` is a number: write it without quotes"),
             Some(Value::All) => format!("`all` means something only in `wait for event`: write `{label} = <number>`"),

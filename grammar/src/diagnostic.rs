@@ -3,7 +3,7 @@
 use crate::snippet;
 use crate::source::{SourceMap, Span};
 
-/// Errors that are kept one by one; a script with more is broken in one place, not in a thousand.
+/// Errors after which reading stops; a script with more is broken in one place, not in a thousand.
 const MAX_ERRORS: usize = 100;
 /// Warnings that are kept one by one.
 const MAX_WARNINGS: usize = 100;
@@ -51,6 +51,9 @@ pub struct Diagnostic {
     pub message: String,
     /// The words at fault.
     pub span: Span,
+    /// What `file:line` in front of the message names: the statement for semantic findings, else the
+    /// words at fault, as slonik does.
+    pub location: Span,
     /// What to write instead.
     pub help: Option<String>,
     /// Other places that matter.
@@ -59,7 +62,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub(crate) fn error(phase: Phase, span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, phase, message: message.into(), span, help: None, related: Vec::new() }
+        Self { severity: Severity::Error, phase, message: message.into(), span, location: span, help: None, related: Vec::new() }
     }
 
     pub(crate) fn warning(phase: Phase, span: Span, message: impl Into<String>) -> Self {
@@ -81,7 +84,7 @@ impl Diagnostic {
     /// connection strings are masked.
     #[must_use]
     pub fn render(&self, sources: &SourceMap) -> String {
-        let mut out = format!("{}: {}\n", sources.location(self.span), snippet::mask_passwords(&self.message));
+        let mut out = format!("{}: {}\n", sources.location(self.location), snippet::mask_passwords(&self.message));
         snippet::push(&mut out, sources, self.span);
         for via in sources.via(self.span) {
             out.push_str(&format!("  {}: {}\n", sources.location(via.span), via.label));
@@ -104,16 +107,12 @@ pub(crate) struct Findings {
     kept: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
-    last_error: Option<Span>,
 }
 
 impl Findings {
     pub(crate) fn push(&mut self, finding: Diagnostic) {
         let (count, bound) = match finding.severity {
-            Severity::Error => {
-                self.last_error = Some(finding.span);
-                (&mut self.errors, MAX_ERRORS)
-            }
+            Severity::Error => (&mut self.errors, MAX_ERRORS),
             Severity::Warning => (&mut self.warnings, MAX_WARNINGS),
         };
         *count += 1;
@@ -126,22 +125,23 @@ impl Findings {
         self.errors > 0
     }
 
-    /// Whether one more error would only be counted.
+    /// Whether reading on is pointless.
     pub(crate) fn errors_are_full(&self) -> bool {
         self.errors >= MAX_ERRORS
     }
 
-    /// Whether one more warning would only be counted.
+    /// Whether one more warning would not be kept.
     pub(crate) fn warnings_are_full(&self) -> bool {
         self.warnings >= MAX_WARNINGS
     }
 
-    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        if let Some(span) = self.last_error.filter(|_| self.errors > MAX_ERRORS) {
-            let more = self.errors - MAX_ERRORS;
-            let message = format!("ERROR: {more} more errors are not shown; this is the last one");
-            self.kept.push(Diagnostic::error(Phase::Syntax, span, message));
-        }
+    /// Says that the rest of the script, from `span` on, was not read.
+    pub(crate) fn stop(&mut self, span: Span) {
+        let message = format!("ERROR: the script has {MAX_ERRORS} errors up to here; the rest was not read");
+        self.kept.push(Diagnostic::error(Phase::Syntax, span, message));
+    }
+
+    pub(crate) fn finish(self) -> Vec<Diagnostic> {
         self.kept
     }
 }

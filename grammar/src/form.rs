@@ -10,7 +10,7 @@ use crate::option::OptionName::{
     Filename, Format, Forward, Id, Key, NewOrigin, NewSet, OldOrigin, OmitCopy, Origin, Provider, QualifiedName,
     Receiver, Seconds, Sequences, Server, SetId, Sql, Tables, Timeout, WaitOn,
 };
-use crate::syntax::Rule;
+use crate::syntax::{Chunk, Rule};
 
 /// One statement of the language.
 pub(crate) struct Form {
@@ -27,6 +27,11 @@ pub(crate) struct Form {
 /// The form of a rule of the grammar.
 pub(crate) fn of_rule(rule: Rule) -> Option<&'static Form> {
     FORMS.iter().find(|form| form.rule == rule)
+}
+
+/// The forms whose words a step starts with (`failover` has two).
+pub(crate) fn of_chunk(chunk: &Chunk) -> impl Iterator<Item = &'static Form> {
+    FORMS.iter().filter(|form| form.words.split(' ').enumerate().all(|(index, word)| chunk.is_word(index, word)))
 }
 
 macro_rules! forms {

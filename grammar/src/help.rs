@@ -22,7 +22,7 @@ pub(crate) fn options_of(form: &Form) -> String {
     if form.options.is_empty() {
         return format!("`{}` takes no options", form.words);
     }
-    let options: Vec<&str> = form.options.iter().map(|option| option.label()).collect();
+    let options: Vec<&str> = form.options.iter().map(|option| option.words()).collect();
     format!("`{}` takes {}", form.words, list(&options, "and"))
 }
 

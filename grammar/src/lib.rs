@@ -15,6 +15,7 @@ mod mismatch;
 mod option;
 mod parser;
 mod preamble;
+mod print;
 mod snippet;
 mod source;
 mod syntax;

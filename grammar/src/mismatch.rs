@@ -1,7 +1,7 @@
 //! Syntax errors: slonik's words, and what could have been meant.
 
 use crate::diagnostic::{Diagnostic, Phase};
-use crate::form::{FORMS, Form};
+use crate::form::{self, FORMS};
 use crate::help;
 use crate::lexer::{Token, TokenKind, token_text};
 use crate::option::OptionName;
@@ -25,7 +25,7 @@ pub(crate) fn describe(sources: &SourceMap, chunk: &Chunk, rule: Rule, found: &M
         _ => format!("ERROR: syntax error at or near {}", shown(&token_text(sources, token))),
     };
     let mut finding = Diagnostic::error(Phase::Syntax, token.span, message);
-    finding.help = Some(advice(sources, chunk, rule, found, token)).filter(|help| !help.is_empty());
+    finding.help = Some(advice(chunk, rule, found, token)).filter(|help| !help.is_empty());
     let previous = found.index.checked_sub(1).and_then(|index| chunk.tokens().get(index)).copied();
     if let Some(previous) = previous.filter(|previous| ends_suspiciously(sources, *previous, token)) {
         finding = finding.related(previous.span, "this string starts here and ends right before: is a quote missing or too many?");
@@ -60,7 +60,7 @@ fn ends_suspiciously(sources: &SourceMap, string: Token, next: Token) -> bool {
         && (touches || sources.bytes(string.span).contains(&b'\n'))
 }
 
-fn advice(sources: &SourceMap, chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> String {
+fn advice(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> String {
     let previous = found.index.checked_sub(1).and_then(|index| chunk.tokens().get(index));
     let following = chunk.tokens().get(found.index + 1).map(|token| token.kind);
     match token.kind {
@@ -97,7 +97,6 @@ fn advice(sources: &SourceMap, chunk: &Chunk, rule: Rule, found: &Mismatch, toke
     if found.index == 0 {
         return advice_at_start(rule, chunk, &word, following);
     }
-    let _ = sources;
     if expects_option(found) {
         return advice_for_option(chunk, found.index);
     }
@@ -135,7 +134,7 @@ fn advice_at_start(rule: Rule, chunk: &Chunk, word: &str, following: Option<Toke
 
 /// What to say where an option should stand: the nearest name, and the options of the statement.
 fn advice_for_option(chunk: &Chunk, index: usize) -> String {
-    let Some(form) = form_of(chunk) else { return "expected an option".to_owned() };
+    let Some(form) = form::of_chunk(chunk).next() else { return "expected an option".to_owned() };
     let options = help::options_of(form);
     let mut words = Vec::new();
     for (offset, token) in chunk.tokens().iter().skip(index).take(3).enumerate() {
@@ -144,18 +143,12 @@ fn advice_for_option(chunk: &Chunk, index: usize) -> String {
         }
         words.push(chunk.word(index + offset));
     }
-    // `fully` is as good as `full`.
-    let written = words.join(" ").replace("fully", "full");
-    let labels = form.options.iter().map(|option| option.label());
+    let written = words.join(" ");
+    let labels = form.options.iter().map(|option| option.words());
     match help::nearest(&written, labels) {
         Some(near) => format!("did you mean `{near}`? {options}"),
         None => options,
     }
-}
-
-/// The statement a step starts with, if its words are right.
-fn form_of(chunk: &Chunk) -> Option<&'static Form> {
-    FORMS.iter().find(|form| form.words.split(' ').enumerate().all(|(index, word)| chunk.is_word(index, word)))
 }
 
 fn first_words() -> impl Iterator<Item = &'static str> {

@@ -22,6 +22,14 @@ macro_rules! option_names {
                 match self { $(Self::$name => $label),* }
             }
 
+            /// The words, as people write them.
+            pub(crate) fn words(self) -> &'static str {
+                match self {
+                    Self::QualifiedName => "fully qualified name",
+                    other => other.label(),
+                }
+            }
+
             /// What may stand behind the `=`.
             pub(crate) fn kind(self) -> ValueKind {
                 match self { $(Self::$name => ValueKind::$kind),* }

@@ -20,7 +20,7 @@ use crate::mismatch;
 use crate::option::{Given, OptionName, Value, ValueKind, name_and_value};
 use crate::preamble::Preamble;
 use crate::source::{SourceMap, Span};
-use crate::syntax::{Chunk, Rule};
+use crate::syntax::{Chunk, Mismatch, Rule};
 
 /// Blocks that may be open inside each other.
 const MAX_BLOCKS: usize = 64;
@@ -63,6 +63,8 @@ pub(crate) struct ScriptParser<'a> {
     preamble: Preamble,
     blocks: Vec<Block>,
     closed_try: Option<OpenTry>,
+    /// The bound on blocks was reported.
+    too_deep: bool,
 }
 
 impl<'a> ScriptParser<'a> {
@@ -74,6 +76,7 @@ impl<'a> ScriptParser<'a> {
             preamble: Preamble::default(),
             blocks: Vec::new(),
             closed_try: None,
+            too_deep: false,
         }
     }
 
@@ -105,7 +108,7 @@ impl<'a> ScriptParser<'a> {
             self.chunk.finish();
         } else {
             complain = false;
-            if !self.nothing_left_because_incomplete() {
+            if !self.lexer.incomplete {
                 self.mismatch_at_start(
                     Rule::step_cluster,
                     "a script starts with `cluster name = <name>;` and `node <number> admin conninfo = '…';`",
@@ -114,14 +117,14 @@ impl<'a> ScriptParser<'a> {
         }
         loop {
             self.chunk.fill(&mut self.lexer);
-            if !self.chunk.is_word(0, "node") {
+            if !self.chunk.is_word(0, "node") || self.lexer.findings.errors_are_full() {
                 break;
             }
             self.read_node_line();
         }
         if self.preamble.nodes.is_empty() && !self.preamble.uncertain {
             self.preamble.uncertain = true;
-            if complain && !self.nothing_left_because_incomplete() {
+            if complain && !self.lexer.incomplete {
                 self.mismatch_at_start(
                     Rule::step_node,
                     "the nodes come behind the cluster name: `node <number> admin conninfo = '…';`",
@@ -179,6 +182,11 @@ impl<'a> ScriptParser<'a> {
             if self.chunk.tokens().is_empty() {
                 break;
             }
+            if self.lexer.findings.errors_are_full() {
+                let rest = self.step_span();
+                self.lexer.findings.stop(rest);
+                return Vec::new();
+            }
             if self.closed_try.is_some() && self.chunk.is_word(0, "on") {
                 self.open_handler();
                 continue;
@@ -198,7 +206,7 @@ impl<'a> ScriptParser<'a> {
         let open = self.blocks.iter().rev().find(|block| block.kind != BlockKind::Script).map(|block| block.opened);
         if let Some(opened) = open {
             if !self.lexer.incomplete {
-                self.mismatch_with(Rule::right_brace, |finding| finding.related(opened, "this block is not closed"));
+                self.mismatch_with(0, Rule::right_brace, |finding| finding.related(opened, "this block is not closed"));
             }
         } else if self.blocks.iter().all(|block| !block.used) && !self.lexer.findings.has_errors() {
             self.mismatch_at_start(Rule::step_statement, "a script has at least one statement behind the preamble");
@@ -269,7 +277,11 @@ impl<'a> ScriptParser<'a> {
                     _ => owner.block.on_success.is_some(),
                 };
                 if twice && !owner.broken {
-                    self.mismatch_at_start(Rule::step_statement, "a `try` has one `on error` and one `on success` block");
+                    // Like slonik: with one handler missing, `on` could still be right.
+                    let both = owner.block.on_error.is_some() && owner.block.on_success.is_some();
+                    self.mismatch_with(usize::from(!both), Rule::step_handler, |finding| {
+                        finding.help("a `try` has one `on error` and one `on success` block")
+                    });
                     BlockKind::Broken
                 } else {
                     kind
@@ -297,7 +309,8 @@ impl<'a> ScriptParser<'a> {
             block.used = true;
         }
         let mut block = Block::new(kind, opened, owner);
-        if self.blocks.len() == MAX_BLOCKS {
+        if self.blocks.len() >= MAX_BLOCKS && !self.too_deep {
+            self.too_deep = true;
             let message = format!("ERROR: blocks are nested deeper than {MAX_BLOCKS}");
             self.lexer.findings.push(Diagnostic::error(Phase::Syntax, opened, message));
         }
@@ -321,60 +334,49 @@ impl<'a> ScriptParser<'a> {
         if let Some(block) = self.blocks.last_mut() {
             block.used = true;
         }
-        let rule = if kind == BlockKind::Try { Rule::step_try_statement } else { Rule::step_statement };
         let place = self.step_span();
+        let known = form::of_chunk(&self.chunk).find_map(|form| self.chunk.parse_as(form.rule));
+        if let Some(statement) = known {
+            if kind == BlockKind::Try && statement.as_rule() == Rule::wait_for_event {
+                self.lexer.findings.push(
+                    Diagnostic::error(Phase::Syntax, place, "wait for event not allowed inside try block").help(
+                        "nothing is committed before the block ends: wait behind the block, or in its `on success` block",
+                    ),
+                );
+            }
+            let command = read_command(&mut self.lexer, &self.chunk, &self.preamble, self.options, statement);
+            self.chunk.finish();
+            if let Some(command) = command {
+                self.add(Statement { kind: StatementKind::Command(command), span: place });
+            }
+            return;
+        }
+        let rule = if kind == BlockKind::Try { Rule::step_try_statement } else { Rule::step_statement };
         match self.chunk.parse(rule) {
-            Ok(step) => {
-                let Some(inner) = step.into_inner().next() else { return self.chunk.finish() };
-                match inner.as_rule() {
-                    Rule::try_open => {
-                        self.chunk.finish();
-                        self.open_block(BlockKind::Try, place, None);
-                    }
-                    Rule::command => {
-                        if let Some(statement) = inner.into_inner().next() {
-                            read_command(&mut self.lexer, &self.chunk, &self.preamble, self.options, statement)
-                                .into_iter()
-                                .for_each(|command| {
-                                    if let Some(block) = self.blocks.last_mut() {
-                                        block.statements.push(Statement { kind: StatementKind::Command(command), span: place });
-                                    }
-                                });
-                        }
-                        self.chunk.finish();
-                    }
-                    _ => {
-                        if kind == BlockKind::Try {
-                            self.lexer.findings.push(
-                                Diagnostic::error(Phase::Syntax, place, "wait for event not allowed inside try block")
-                                    .help("nothing is committed before the block ends: wait behind the block, or in its `on success` block"),
-                            );
-                        }
-                        if let Some(command) = read_command(&mut self.lexer, &self.chunk, &self.preamble, self.options, inner)
-                            && kind != BlockKind::Try
-                        {
-                            self.add(Statement { kind: StatementKind::Command(command), span: place });
-                        }
-                        self.chunk.finish();
-                    }
-                }
-            }
-            Err(found) => {
-                if found.index == 0 && self.chunk.is_word(0, "node") {
-                    // A node line too late still tells which nodes there are.
-                    self.preamble.uncertain = true;
-                }
-                self.mismatch(rule, &found);
-                if mismatch::misses_semicolon(&self.chunk, &found) && !self.lexer.findings.errors_are_full() {
-                    self.chunk.resume_at(found.index);
-                    return;
-                }
-                let opens = self.chunk_opens_block();
+            // Every command has its form, so this is the opening of a `try`.
+            Ok(_) => {
                 self.chunk.finish();
-                if opens {
-                    self.open_block(BlockKind::Broken, place, None);
-                }
+                self.open_block(BlockKind::Try, place, None);
             }
+            Err(found) => self.skip_step(rule, &found, place),
+        }
+    }
+
+    /// Reports a step that makes no sense, and finds where to go on.
+    fn skip_step(&mut self, rule: Rule, found: &Mismatch, place: Span) {
+        if found.index == 0 && self.chunk.is_word(0, "node") {
+            // A node line too late still tells that there is such a node.
+            self.preamble.uncertain = true;
+        }
+        self.mismatch(rule, found);
+        if mismatch::misses_semicolon(&self.chunk, found) {
+            self.chunk.resume_at(found.index);
+            return;
+        }
+        let opens = self.chunk_opens_block();
+        self.chunk.finish();
+        if opens {
+            self.open_block(BlockKind::Broken, place, None);
         }
     }
 
@@ -393,7 +395,7 @@ impl<'a> ScriptParser<'a> {
         number(&self.lexer.sources, &mut self.lexer.findings, span)
     }
 
-    fn mismatch(&mut self, rule: Rule, found: &crate::syntax::Mismatch) {
+    fn mismatch(&mut self, rule: Rule, found: &Mismatch) {
         let at_end = found.index >= self.chunk.tokens().len();
         if at_end && self.nothing_left_because_incomplete() {
             return;
@@ -403,11 +405,11 @@ impl<'a> ScriptParser<'a> {
     }
 
     fn mismatch_at_start(&mut self, rule: Rule, help: &str) {
-        self.mismatch_with(rule, |finding| finding.help(help));
+        self.mismatch_with(0, rule, |finding| finding.help(help));
     }
 
-    fn mismatch_with(&mut self, rule: Rule, more: impl FnOnce(Diagnostic) -> Diagnostic) {
-        let found = crate::syntax::Mismatch { index: 0, expected: Vec::new() };
+    fn mismatch_with(&mut self, index: usize, rule: Rule, more: impl FnOnce(Diagnostic) -> Diagnostic) {
+        let found = Mismatch { index, expected: Vec::new() };
         let finding = mismatch::describe(&self.lexer.sources, &self.chunk, rule, &found);
         self.lexer.findings.push(more(finding));
     }
@@ -549,11 +551,11 @@ impl OptionReader<'_, '_> {
 
     fn refuse_unknown(&mut self, name: OptionName, span: Span, list: bool) {
         let written = self.lexer.sources.words(span).into_owned();
-        let labels = self.form.options.iter().map(|option| option.label());
+        let labels = self.form.options.iter().map(|option| option.words());
         let options = help::options_of(self.form);
         let help = match help::nearest(&written, labels) {
             _ if list => format!("`{}` takes one number behind `execute only on`", self.form.words),
-            Some(near) if near != name.label() => format!("did you mean `{near}`? {options}"),
+            Some(near) if near != name.words() => format!("did you mean `{near}`? {options}"),
             _ => options,
         };
         self.refuse(Diagnostic::error(Phase::Option, span, format!("option {} not allowed here", name.label())).help(help));

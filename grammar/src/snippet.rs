@@ -48,7 +48,9 @@ pub(crate) fn push(out: &mut String, sources: &SourceMap, span: Span) {
     let cut_after = last < masked.len() || !whole;
     let shown: String = masked.iter().skip(first).take(last - first).collect();
     let mark = |cut: bool| if cut { "…" } else { "" };
-    out.push_str(&format!("  | {}{shown}{}\n  | ", mark(cut_before), mark(cut_after)));
+    let number = sources.line_of_text(span).to_string();
+    let margin = " ".repeat(number.len());
+    out.push_str(&format!("  {number} | {}{shown}{}\n  {margin} | ", mark(cut_before), mark(cut_after)));
     if cut_before {
         out.push(' ');
     }

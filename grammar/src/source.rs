@@ -142,11 +142,11 @@ impl SourceMap {
         place
     }
 
-    /// The `define` whose text holds `span`, if one does.
-    pub(crate) fn define_around(&self, span: Span) -> Option<&Define> {
-        match &self.sources.get(span.source as usize)?.origin {
-            Origin::Define(define, _) => Some(define),
-            Origin::Main | Origin::Include(_) => None,
+    /// The line a place has in the text it stands in: for the text of a `define`, where that is written.
+    pub(crate) fn line_of_text(&self, span: Span) -> u32 {
+        match self.sources.get(span.source as usize).map(|source| &source.origin) {
+            Some(Origin::Define(define, _)) => define.name_span.line,
+            _ => span.line,
         }
     }
 

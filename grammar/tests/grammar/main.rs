@@ -1,0 +1,9 @@
+//! The grammar seen from outside: scripts in, scripts and messages out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod fixture;
+mod lexical;
+mod messages;
+mod oracle;
+mod properties;
+mod statements;
