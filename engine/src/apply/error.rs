@@ -48,6 +48,17 @@ pub enum ApplyError {
         /// What the server said.
         source: tokio_postgres::Error,
     },
+    /// A key that several rows have.
+    #[error(
+        "a change of one row of table {table} meets several rows on node {node}: its key is not unique there; is it a deferrable \
+         constraint? Use another unique index as key, and unsubscribe and subscribe the set again"
+    )]
+    Ambiguous {
+        /// `"schema"."name"`.
+        table: String,
+        /// The subscriber.
+        node: i32,
+    },
     /// Any other failure of the local database.
     #[error("local database: {}", error_text(.0))]
     Database(#[from] tokio_postgres::Error),
@@ -66,7 +77,7 @@ impl ApplyError {
     pub(super) fn may_depend_on_order(&self) -> bool {
         match self {
             Self::Refused { source, .. } | Self::Database(source) => source.as_db_error().is_some(),
-            Self::Value { .. } => true,
+            Self::Value { .. } | Self::Ambiguous { .. } => true,
             Self::MissingTable { .. } | Self::MissingColumn { .. } | Self::Malformed { .. } => false,
         }
     }

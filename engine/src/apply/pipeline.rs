@@ -15,12 +15,14 @@ pub(super) struct Pipeline<'a, T> {
     running: VecDeque<(T, Answer<'a>)>,
     /// Statements that changed no row, by what they were.
     pub(super) without_effect: Vec<T>,
+    /// A statement that changed more than one row.
+    pub(super) ambiguous: Option<T>,
     affected: u64,
 }
 
 impl<'a, T> Pipeline<'a, T> {
     pub(super) fn new() -> Self {
-        Self { running: VecDeque::new(), without_effect: Vec::new(), affected: 0 }
+        Self { running: VecDeque::new(), without_effect: Vec::new(), ambiguous: None, affected: 0 }
     }
 
     /// Sends a statement. An error is that of an earlier statement or its own.
@@ -64,6 +66,8 @@ impl<'a, T> Pipeline<'a, T> {
         self.affected += rows;
         if rows == 0 {
             self.without_effect.push(what);
+        } else if rows > 1 {
+            self.ambiguous = Some(what);
         }
     }
 }

@@ -69,6 +69,9 @@ impl Applier<'_> {
             pipeline.send(what, execute(client, statement, values)).await.map_err(refused)?;
         }
         pipeline.drain().await.map_err(refused)?;
+        if let Some((relation, _)) = pipeline.ambiguous {
+            return Err(ApplyError::Ambiguous { table: relation.qualified.clone(), node });
+        }
         for (relation, command) in pipeline.without_effect {
             if command != "INSERT" {
                 applied.missing(&relation.qualified, 1);

@@ -84,6 +84,9 @@ impl Applier<'_> {
                 self.run(relation, Shape::BulkInsert, &columns, "INSERT", parameters).await?;
             }
         }
+        if found > expected as u64 {
+            return Err(ApplyError::Ambiguous { table: relation.qualified.clone(), node: self.node });
+        }
         let absent = (expected as u64).saturating_sub(found);
         if absent > 0 {
             applied.missing(&relation.qualified, absent);

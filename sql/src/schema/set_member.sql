@@ -126,6 +126,13 @@ begin
             message = format('Slony-I: setAddTable_int: table %s not replicable!', p_fqname),
             hint = 'Declare the columns of the index NOT NULL, or name another unique index as key.';
     end if;
+    -- While such a constraint is deferred two rows may have one key, and a logged change no longer says which one it means.
+    if exists (select from pg_index i join pg_class c on c.oid = i.indexrelid
+               where i.indrelid = v_table.reloid and c.relname = p_tab_idxname and not i.indimmediate) then
+        raise warning using
+            message = format('Slony-I: the key %s of table %s is deferrable', p_tab_idxname, p_fqname),
+            hint = 'Statements that pass key values from row to row cannot be replicated; name a unique index that is not deferrable as key.';
+    end if;
     if exists (select from @NAMESPACE@.sl_table t where t.tab_id = p_tab_id) then
         raise exception using
             errcode = 'duplicate_object',
