@@ -5,10 +5,11 @@
 //! rows. Therefore the transactions that were running at a SYNC are remembered, and when one of them ends, that is a
 //! reason for another SYNC. Without that a commit could stay unseen until the next SYNC by time.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline_sql::daemon::{self, CURRENT_SNAPSHOT, SyncError};
+use trunkline_sql::daemon::{self, CURRENT_SNAPSHOT, MadeSync, SyncError};
 use trunkline_sql::snapshot::Snapshot;
 use trunkline_sql::{ConnectError, Session};
 
@@ -60,8 +61,11 @@ enum Reason {
 struct Watch {
     /// Newest number of a log row at the last SYNC; the outer `None` before the first SYNC.
     action: Option<Option<i64>>,
-    /// Transactions running at the last SYNC that may have written log rows it does not see.
+    /// Transactions running at the last SYNC that may have written log rows it does not see ...
     running: Vec<i64>,
+    /// ... and ids handed out by then that its snapshot does not speak of: newer than the newest transaction that had
+    /// ended. Ids of subtransactions are among them; they look ended at once and cost one SYNC too many.
+    unknown: Range<i64>,
 }
 
 impl Watch {
@@ -74,21 +78,35 @@ impl Watch {
         }
     }
 
+    /// Is there anything to wait for?
+    fn waits(&self) -> bool {
+        !(self.running.is_empty() && self.unknown.is_empty())
+    }
+
     /// Judges a look at the running transactions.
     fn ended(&self, now: &Snapshot) -> Option<Reason> {
-        self.running.iter().any(|txid| now.sees(*txid)).then_some(Reason::Ended)
+        let judged = self.unknown.start..self.unknown.end.min(now.xmax());
+        let still = now.in_progress().iter().filter(|txid| judged.contains(txid)).count();
+        let ended = judged.end - judged.start > i64::try_from(still).unwrap_or(i64::MAX);
+        (ended || self.running.iter().any(|txid| now.sees(*txid))).then_some(Reason::Ended)
     }
 
     /// Takes note of a SYNC. Only transactions that were running when the number last changed can have written rows up to
-    /// it; those that came later without changing it have written none. So the list only shrinks without a change,
+    /// it; those that came later without changing it have written none. So the lists only shrink without a change,
     /// and other people's transactions cannot cause SYNCs without end.
-    fn made(&mut self, action: Option<i64>, snapshot: &Snapshot) {
-        if self.action == Some(action) {
+    fn made(&mut self, sync: &MadeSync) {
+        let snapshot = &sync.snapshot;
+        if self.action == Some(sync.last_action) {
             self.running.retain(|txid| !snapshot.sees(*txid));
+            let known = self.unknown.start..self.unknown.end.min(snapshot.xmax());
+            self.running
+                .extend(snapshot.in_progress().iter().filter(|txid| known.contains(txid)));
+            self.unknown.start = self.unknown.start.max(known.end);
         } else {
             self.running = snapshot.in_progress().to_vec();
+            self.unknown = snapshot.xmax()..sync.txid;
         }
-        self.action = Some(action);
+        self.action = Some(sync.last_action);
     }
 }
 
@@ -109,7 +127,7 @@ pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
         let mut reason = watch.changed(action);
         if reason.is_some() {
             last_change = Instant::now();
-        } else if !watch.running.is_empty() {
+        } else if watch.waits() {
             let text: String = session.query_one(&look_running, &[]).await?.try_get(0)?;
             reason = watch.ended(&text.parse()?);
         }
@@ -122,13 +140,17 @@ pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
             (Some(_), Some(rest)) => rest,
             (Some(reason), None) => {
                 let made = daemon::make_sync(&session, &node.cluster, ours).await?;
-                watch.made(made.last_action, &made.snapshot);
+                watch.made(&made);
                 last_sync = Some(Instant::now());
                 log::debug2!(
-                    "syncThread: new sl_action_seq {} - SYNC {} ({reason:?}, {} transactions running)",
+                    "syncThread: new sl_action_seq {} - SYNC {} ({reason:?}, {})",
                     made.last_action.unwrap_or(0),
                     made.seqno,
-                    made.snapshot.in_progress().len()
+                    if watch.waits() {
+                        "transactions are running"
+                    } else {
+                        "nothing is running"
+                    }
                 );
                 node.board.set(
                     "local_sync",
@@ -167,30 +189,68 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn sync(last_action: Option<i64>, text: &str, txid: i64) -> MadeSync {
+        MadeSync {
+            seqno: 1,
+            last_action,
+            snapshot: snapshot(text),
+            txid,
+        }
+    }
+
     #[test]
     fn the_first_look_makes_a_sync_changes_make_more() {
         let mut watch = Watch::default();
         assert_eq!(watch.changed(None), Some(Reason::First));
-        watch.made(None, &snapshot("10:10:"));
+        watch.made(&sync(None, "10:10:", 10));
         assert_eq!(watch.changed(None), None);
         assert_eq!(watch.changed(Some(1)), Some(Reason::Change));
-        watch.made(Some(1), &snapshot("12:12:"));
+        watch.made(&sync(Some(1), "12:12:", 12));
         assert_eq!(watch.changed(Some(1)), None);
+        assert!(!watch.waits());
     }
 
     #[test]
     fn a_commit_behind_the_sync_is_noticed() {
         let mut watch = Watch::default();
-        watch.made(None, &snapshot("10:10:"));
+        watch.made(&sync(None, "10:10:", 10));
         // Transaction 11 drew number 1 and has not committed.
-        watch.made(Some(1), &snapshot("11:13:11"));
+        watch.made(&sync(Some(1), "11:13:11", 13));
+        assert!(watch.waits());
         assert_eq!(watch.changed(Some(1)), None);
         assert_eq!(watch.ended(&snapshot("11:20:11,15")), None);
         assert_eq!(watch.ended(&snapshot("15:20:15")), Some(Reason::Ended));
-        watch.made(Some(1), &snapshot("15:21:15"));
+        watch.made(&sync(Some(1), "15:21:15", 21));
         // 15 began later and changed nothing: it is nobody's business.
         assert_eq!(watch.ended(&snapshot("30:30:")), None);
-        assert!(watch.running.is_empty());
+        assert!(!watch.waits());
+    }
+
+    #[test]
+    fn the_newest_transaction_is_in_no_snapshot_and_yet_noticed() {
+        let mut watch = Watch::default();
+        // Nothing newer than 10 has ended: 11, which drew number 1, is not listed. The SYNC itself is 12.
+        watch.made(&sync(Some(1), "11:11:", 12));
+        assert!(watch.waits());
+        assert_eq!(watch.ended(&snapshot("11:11:")), None);
+        assert_eq!(watch.ended(&snapshot("11:13:11")), None);
+        // A SYNC by time while it still runs.
+        watch.made(&sync(Some(1), "11:13:11", 13));
+        assert_eq!(watch.ended(&snapshot("11:14:11")), None);
+        assert_eq!(watch.ended(&snapshot("14:14:")), Some(Reason::Ended));
+        watch.made(&sync(Some(1), "15:15:", 15));
+        assert!(!watch.waits());
+    }
+
+    #[test]
+    fn ids_of_subtransactions_cost_one_sync_only() {
+        let mut watch = Watch::default();
+        // 11 runs with the subtransactions 12 and 13.
+        watch.made(&sync(Some(1), "11:11:", 14));
+        assert_eq!(watch.ended(&snapshot("11:15:11")), Some(Reason::Ended));
+        watch.made(&sync(Some(1), "11:15:11", 15));
+        assert_eq!(watch.ended(&snapshot("11:20:11")), None);
+        assert_eq!(watch.ended(&snapshot("20:20:")), Some(Reason::Ended));
     }
 
     #[test]

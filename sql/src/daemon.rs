@@ -336,10 +336,13 @@ pub const CURRENT_SNAPSHOT: &str = "select pg_catalog.txid_current_snapshot()::p
 pub struct MadeSync {
     /// Its number.
     pub seqno: i64,
-    /// Newest number of a log row when it was made, as [`last_action_statement`] reads it.
+    /// Newest number of a log row before it was made, as [`last_action_statement`] reads it.
     pub last_action: Option<i64>,
-    /// Transactions running then; those whose log rows it may not see.
+    /// A snapshot not newer than the SYNC's.
     pub snapshot: Snapshot,
+    /// Its own transaction. Whoever drew a number up to `last_action` has an older one: the SYNC sees its rows if
+    /// `snapshot` does.
+    pub txid: i64,
 }
 
 /// Why there is no SYNC.
@@ -356,8 +359,7 @@ pub enum SyncError {
 /// Makes a SYNC in one round trip. `ours`: createEvent() notifies; if not (Slony's schema), it is done here.
 ///
 /// The event lock is held before the snapshot is taken, so that events of a node are ordered by number, commit and
-/// snapshot alike. The numbers are read before the snapshot: whoever drew a number up to `last_action` had begun by then,
-/// so it is visible to the SYNC or among the running transactions of `snapshot`.
+/// snapshot alike. The newest number is read before anything gives this transaction its id.
 pub async fn make_sync(client: &Client, cluster: &Cluster, ours: bool) -> Result<MadeSync, SyncError> {
     let notify = if ours {
         String::new()
@@ -365,8 +367,10 @@ pub async fn make_sync(client: &Client, cluster: &Cluster, ours: bool) -> Result
         format!("notify {};", cluster.event_channel())
     };
     let sql = cluster.sql(&format!(
-        "begin; lock table @NAMESPACE@.sl_event_lock in access exclusive mode; {}; \
-         select pg_catalog.txid_current_snapshot(), @NAMESPACE@.createEvent(@CLUSTER@, 'SYNC'); {notify} commit",
+        "begin; {}; lock table @NAMESPACE@.sl_event_lock in access exclusive mode; \
+         select pg_catalog.txid_current_snapshot(), @NAMESPACE@.createEvent(@CLUSTER@, 'SYNC'), \
+                pg_catalog.txid_current(); \
+         {notify} commit",
         last_action_statement(cluster)
     ));
     let answers = match client.simple_query(&sql).await {
@@ -396,6 +400,7 @@ pub async fn make_sync(client: &Client, cluster: &Cluster, ours: bool) -> Result
         snapshot: Snapshot::from_str(event.get(0).unwrap_or_default())
             .map_err(|error| SyncError::Answer(error.to_string()))?,
         seqno: number(event.get(1))?.ok_or_else(|| SyncError::Answer("no event number".to_owned()))?,
+        txid: number(event.get(2))?.ok_or_else(|| SyncError::Answer("no transaction id".to_owned()))?,
     })
 }
 
