@@ -19,6 +19,7 @@
 //! | `show sl_set sl_event/1` | rows of tables, nodes with equal rows together; `/1` on node 1 only |
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -28,6 +29,10 @@ type Rows = Vec<Vec<Option<String>>>;
 
 /// Offset of event numbers, taken off in the transcript.
 const FIRST_EVENT: i64 = 5_000_000_000;
+
+/// The newest confirmation of every pair of nodes.
+const CONFIRMATIONS: &str =
+    "select con_origin || ' ' || con_received, max(con_seqno) from @NAMESPACE@.sl_confirm group by 1";
 
 /// Where the nodes live.
 pub(crate) struct Place {
@@ -507,17 +512,24 @@ impl World {
                 ),
             )
             .await;
+        let mut heads: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();
+        let mut seen = self.confirmed_by(local).await;
         for row in listens {
             let (origin, provider): (i32, i32) = (text(&row[0]).parse().unwrap(), text(&row[1]).parse().unwrap());
             if !self.nodes.get(&provider).is_some_and(|node| node.up && node.installed) {
                 continue;
             }
-            loop {
-                let last = self.value(local, &format!("select max(con_seqno) from @NAMESPACE@.sl_confirm where con_origin = {origin} and con_received = {local}")).await;
-                let Some(event) = self.fetch(provider, origin, last.as_deref().unwrap_or("0")).await else {
+            if let Entry::Vacant(unknown) = heads.entry(provider) {
+                let newest = "select ev_origin, max(ev_seqno) from @NAMESPACE@.sl_event group by 1";
+                unknown.insert(pairs(&self.query(provider, newest).await));
+            }
+            let key = origin.to_string();
+            let head = heads[&provider].get(&key).copied().unwrap_or(0);
+            while seen.get(&key).copied().unwrap_or(0) < head {
+                let Some(event) = self.fetch(provider, origin, seen.get(&key).copied().unwrap_or(0)).await else {
                     break;
                 };
-                match self.process(local, provider, &event).await {
+                match self.process(local, &event).await {
                     Outcome::Done => moved = true,
                     Outcome::Wait => break,
                 }
@@ -525,27 +537,37 @@ impl World {
                     // the list of whom to listen to is no longer true
                     return true;
                 }
+                seen = self.confirmed_by(local).await;
             }
-            let confirms = self
-                .query(provider, &format!("select con_origin, con_received, max(con_seqno) from @NAMESPACE@.sl_confirm where con_received <> {local} group by 1, 2 order by 1, 2"))
-                .await;
-            for confirm in confirms {
-                let (of, by, seqno) = (text(&confirm[0]), text(&confirm[1]), text(&confirm[2]));
-                let known = self.value(local, &format!("select max(con_seqno) from @NAMESPACE@.sl_confirm where con_origin = {of} and con_received = {by}")).await;
-                if known.is_none_or(|known| known.parse::<i64>().unwrap() < seqno.parse::<i64>().unwrap()) {
-                    self.query(
-                        local,
-                        &format!("select @NAMESPACE@.forwardConfirm({of}, {by}, {seqno}, 'now'::timestamp)"),
-                    )
-                    .await;
-                    moved = true;
-                }
+        }
+        let known = pairs(&self.query(local, CONFIRMATIONS).await);
+        let mut news = known.clone();
+        for provider in heads.keys() {
+            for (pair, seqno) in pairs(&self.query(*provider, CONFIRMATIONS).await) {
+                let newest = news.entry(pair).or_insert(-1);
+                *newest = seqno.max(*newest);
+            }
+        }
+        for (pair, seqno) in news {
+            let (of, by) = pair.split_once(' ').unwrap();
+            if by != local.to_string() && known.get(&pair).is_none_or(|known| *known < seqno) {
+                let call = format!("select @NAMESPACE@.forwardConfirm({of}, {by}, {seqno}, 'now'::timestamp)");
+                self.query(local, &call).await;
+                moved = true;
             }
         }
         moved
     }
 
-    async fn fetch(&self, provider: i32, origin: i32, after: &str) -> Option<Event> {
+    /// What the node itself has confirmed, by origin.
+    async fn confirmed_by(&self, local: i32) -> BTreeMap<String, i64> {
+        let confirmed = format!(
+            "select con_origin, max(con_seqno) from @NAMESPACE@.sl_confirm where con_received = {local} group by 1"
+        );
+        pairs(&self.query(local, &confirmed).await)
+    }
+
+    async fn fetch(&self, provider: i32, origin: i32, after: i64) -> Option<Event> {
         let rows = self
             .query(
                 provider,
@@ -567,7 +589,7 @@ impl World {
     }
 
     /// What a daemon does with an event: effect, event row and confirmation in one transaction.
-    async fn process(&mut self, local: i32, provider: i32, event: &Event) -> Outcome {
+    async fn process(&mut self, local: i32, event: &Event) -> Outcome {
         let datum = |position: usize| event.data[position - 1].clone();
         let plain = |position: usize| datum(position).unwrap_or_else(|| "null".into());
         let number = |position: usize| plain(position).parse::<i32>().unwrap();
@@ -607,10 +629,8 @@ impl World {
                 effects.push(format!("select @NAMESPACE@.subscribeSet_int({}, {}, {}, '{}', '{}')", plain(1), plain(2), plain(3), plain(4), plain(5)));
             }
             "ENABLE_SUBSCRIPTION" => {
-                if number(3) == local {
-                    if !self.copy_set(event, &mut effects).await {
-                        return Outcome::Wait;
-                    }
+                if number(3) == local && !self.copy_set(event, &mut effects).await {
+                    return Outcome::Wait;
                 }
                 effects.push(format!("select @NAMESPACE@.enableSubscription({}, {}, {})", plain(1), plain(2), plain(3)));
             }
@@ -698,7 +718,6 @@ impl World {
             .await;
             self.nodes.get_mut(&local).unwrap().installed = false;
         }
-        let _ = provider;
         Outcome::Done
     }
 
@@ -798,8 +817,16 @@ impl World {
     }
 }
 
+#[expect(clippy::ref_option, reason = "a cell of a row")]
 fn text(value: &Option<String>) -> &str {
     value.as_deref().unwrap_or("null")
+}
+
+/// Two columns as a map.
+fn pairs(rows: &Rows) -> BTreeMap<String, i64> {
+    rows.iter()
+        .map(|row| (text(&row[0]).to_owned(), text(&row[1]).parse().unwrap()))
+        .collect()
 }
 
 fn path_call(server: i32, client: i32) -> String {

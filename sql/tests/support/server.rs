@@ -117,7 +117,7 @@ fn as_server_user(program: &Path) -> Command {
 }
 
 /// `TRUNKLINE_PGBIN`, `pg_config --bindir`, the newest of the usual places.
-fn find_binaries() -> PathBuf {
+pub(crate) fn find_binaries() -> PathBuf {
     let mut candidates: Vec<PathBuf> = Vec::new();
     if let Some(named) = std::env::var_os("TRUNKLINE_PGBIN") {
         candidates.push(named.into());
