@@ -53,11 +53,13 @@ async fn run(options: Options, files: &[PathBuf], typed: Vec<u8>) -> std::io::Re
             slonik.run_files(files).await
         }
     };
+    tokio::pin!(script);
     let (name, number) = tokio::select! {
-        code = script => return Ok(code),
+        code = &mut script => return Ok(code),
         _ = interrupt.recv() => ("SIGINT", 2),
         _ = terminate.recv() => ("SIGTERM", 15),
     };
+    // The script is not dropped before this: its connections are what is cancelled.
     running.cancel_running().await;
     Terminal.err(&format!(
         "slonik: stopped by {name}; the statement that was being executed is rolled back\n"

@@ -56,7 +56,10 @@ impl Interpreter<'_> {
         self.begin(event_node).await?;
         self.connections.lock(event_node, Locks::EventAndConfig).await?;
         let session = self.connections.session(event_node).await?;
-        let copy = admin::read_configuration(session, &self.cluster).await?;
+        let mut copy = admin::read_configuration(session, &self.cluster).await?;
+        if let Some(seqno) = self.highest_known_event(id, &[id]).await? {
+            copy.knows_event(id, seqno);
+        }
         self.connections
             .run_all(id, &admin::copy_configuration(&self.cluster, &copy, id))
             .await?;
@@ -108,29 +111,9 @@ impl Interpreter<'_> {
 
     /// The event node must have every event of `dropped` that any surviving node has.
     async fn wait_for_events_of_dropped(&mut self, dropped: Id, all: &[Id], event_node: Id) -> Result<(), Failure> {
-        let mut highest = None;
-        let survivors: Vec<Id> = self
-            .connections
-            .nodes()
-            .into_iter()
-            .filter(|node| !all.contains(node))
-            .collect();
-        for survivor in survivors {
-            // A node that cannot be asked was already reported when the block began.
-            let Some(session) = self.connections.open_session(survivor) else {
-                continue;
-            };
-            let question = "newest event of the node to be dropped";
-            if !admin::schema_exists(session, &self.cluster)
-                .await
-                .map_err(Failure::of_query(question))?
-            {
-                continue;
-            }
-            let newest = admin::highest_event_of(session, &self.cluster, dropped).await;
-            highest = highest.max(newest.map_err(Failure::of_query(question))?);
-        }
-        let Some(seqno) = highest else { return Ok(()) };
+        let Some(seqno) = self.highest_known_event(dropped, all).await? else {
+            return Ok(());
+        };
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
         loop {
             let session = self.connections.session(event_node).await?;
@@ -157,6 +140,26 @@ impl Interpreter<'_> {
             }
             pace.pause(None).await;
         }
+    }
+
+    /// The newest event of `origin` that any reachable node of the preamble has stored, `ignored` ones left out.
+    async fn highest_known_event(&mut self, origin: Id, ignored: &[Id]) -> Result<Option<i64>, Failure> {
+        let mut highest = None;
+        for node in self.connections.nodes() {
+            // A node that cannot be asked was already reported when the block began.
+            let Some(session) = self.connections.open_session(node).filter(|_| !ignored.contains(&node)) else {
+                continue;
+            };
+            let question = format!("newest event of node {origin} that node {node} has");
+            if admin::schema_exists(session, &self.cluster)
+                .await
+                .map_err(Failure::of_query(&question))?
+            {
+                let newest = admin::highest_event_of(session, &self.cluster, origin).await;
+                highest = highest.max(newest.map_err(Failure::of_query(&question))?);
+            }
+        }
+        Ok(highest)
     }
 
     /// Removes the cluster schema, in one transaction of its own, and closes the connection.

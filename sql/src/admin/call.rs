@@ -182,7 +182,9 @@ impl CallError {
         let mut text = match self.source.as_db_error() {
             Some(error) => {
                 let mut text = format!("{}:  {}", error.severity(), error.message());
-                for (word, part) in [("DETAIL", error.detail()), ("HINT", error.hint())] {
+                // DETAIL may quote a part of the row, too little of it for the whole secret to be found there.
+                let detail = error.detail().filter(|_| self.secrets.is_empty());
+                for (word, part) in [("DETAIL", detail), ("HINT", error.hint())] {
                     if let Some(part) = part {
                         let _ = write!(text, "\n{word}:  {part}");
                     }

@@ -96,6 +96,16 @@ pub struct NodeCopy {
     events: Vec<(i32, i64)>,
 }
 
+impl NodeCopy {
+    /// Takes into account that some node knows event `seqno` of `origin`.
+    pub fn knows_event(&mut self, origin: i32, seqno: i64) {
+        match self.events.iter_mut().find(|(known, _)| *known == origin) {
+            Some((_, newest)) => *newest = seqno.max(*newest),
+            None => self.events.push((origin, seqno)),
+        }
+    }
+}
+
 /// Reads it, inside a transaction that holds the config lock, so that all parts belong together.
 pub async fn read_configuration(client: &Client, cluster: &Cluster) -> Result<NodeCopy, CallError> {
     let mut copy = NodeCopy::default();
@@ -231,4 +241,53 @@ pub async fn highest_event_of(
         )
         .await?
         .try_get(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn shown(calls: &[Call]) -> Vec<String> {
+        calls.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_new_node_takes_over_what_the_event_node_knows_but_not_of_itself() {
+        let cluster = Cluster::new("c").unwrap();
+        let copy = NodeCopy {
+            nodes: vec![
+                (1, true, Some("one".into())),
+                (2, false, Some("<event pending>".into())),
+            ],
+            paths: vec![(1, 2, "password=geheim".into(), None)],
+            subscriptions: vec![(1, 1, 3, true, true), (1, 1, 4, false, false)],
+            ..NodeCopy::default()
+        };
+        assert_eq!(
+            shown(&copy_configuration(&cluster, &copy, 2)),
+            [
+                "select \"_c\".storeNode_int(1, 'one')",
+                "select \"_c\".enableNode_int(1)",
+                "select \"_c\".storePath_int(1, 2, 'password=***', 10)",
+                "select \"_c\".subscribeSet_int(1, 1, 3, 't', 'f')",
+                "select \"_c\".enableSubscription_int(1, 1, 3)",
+                "select \"_c\".subscribeSet_int(1, 1, 4, 'f', 'f')",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_number_used_before_goes_on_counting() {
+        let cluster = Cluster::new("c'").unwrap();
+        let mut copy = NodeCopy {
+            events: vec![(1, 500), (2, 40)],
+            ..NodeCopy::default()
+        };
+        copy.knows_event(2, 60);
+        copy.knows_event(2, 50);
+        let calls = shown(&adopt(&cluster, &copy, 2));
+        assert!(calls[0].contains("values (1, 2, 500, "), "{calls:?}");
+        assert_eq!(calls[1], "select pg_catalog.setval('\"_c''\".sl_event_seq', 61, false)");
+    }
 }
