@@ -98,7 +98,9 @@ impl Cluster {
     /// Fills in a statement: `@NAMESPACE@` becomes the quoted schema, `@CLUSTER@` the literal `'_C'`.
     #[must_use]
     pub fn sql(&self, template: &str) -> String {
-        template.replace("@NAMESPACE@", &self.namespace).replace("@CLUSTER@", &self.literal)
+        // Split first: a name may itself look like a placeholder.
+        let parts: Vec<String> = template.split("@NAMESPACE@").map(|part| part.replace("@CLUSTER@", &self.literal)).collect();
+        parts.join(&self.namespace)
     }
 }
 

@@ -291,6 +291,15 @@ mod tests {
                 "a backslash reads differently with standard_conforming_strings off: {text}"
             );
             assert!(!text.contains("$$"), "bodies are quoted $trunkline$: {text}");
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("--")) {
+                let inside_literal = |at: usize| line[..at].matches('\'').count() % 2 == 1;
+                for (at, _) in line.match_indices("@NAMESPACE@") {
+                    assert!(
+                        !inside_literal(at),
+                        "a cluster name with a quote breaks this literal: {line}"
+                    );
+                }
+            }
         }
     }
 }

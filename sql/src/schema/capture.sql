@@ -8,8 +8,11 @@
 -- Logs a changed row. AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, arguments:
 --   0 '_C'   1 tab_id   2 attkind (as the original; unused here but compared by repair_log_triggers)
 --   3 'search_path' if the table has columns whose text depends on it (regclass and its kin), else ''
---   4.. names of the columns of the identifying index
+--   4.. names of the columns of the identifying index, then as many attribute numbers of these columns
 -- A trigger of the original, with three arguments, works as well: the columns are then looked up for every row.
+-- A name alone is not enough: after `rename column id to old_id, add column id` it is another column's. So the name of each number is
+-- checked, for a microsecond; where it differs (also after a restore, which renumbers) the catalog is asked for every row until
+-- repair_log_triggers() has run.
 --
 -- The whole row goes through hstore, whatever columns it has at that moment: a column added by a plain ALTER TABLE is logged at once.
 -- Log table: bit 0 of sl_log_status. A transaction may read it just before a switch and write just after: logswitch_finish() waits for
@@ -23,6 +26,8 @@ declare
     v_keys pg_catalog.text[];
     v_type pg_catalog."char";
     v_columns integer := 0;
+    v_key_columns integer := (tg_nargs operator(pg_catalog.-) 4) operator(pg_catalog./) 2;
+    v_fits boolean;
     v_settings pg_catalog.text[];
     v_status bigint;
 begin
@@ -59,11 +64,18 @@ begin
         end if;
     else
         v_old := @HSTORE@.hstore(old);
-        v_keys := @HSTORE@.hstore_to_array(@HSTORE@.slice(v_old, tg_argv[4:]));
+        v_keys := @HSTORE@.hstore_to_array(@HSTORE@.slice(v_old, tg_argv[4:3 operator(pg_catalog.+) v_key_columns]));
         -- not all of them there, one of them null, or a trigger that names none
-        if pg_catalog.array_position(v_keys, null) is not null
-            or (pg_catalog.cardinality(v_keys) operator(pg_catalog.=) (2 operator(pg_catalog.*) (tg_nargs operator(pg_catalog.-) 4))) is not true
-        then
+        v_fits := pg_catalog.cardinality(v_keys) operator(pg_catalog.=) (2 operator(pg_catalog.*) v_key_columns)
+            and v_key_columns operator(pg_catalog.>) 0
+            and pg_catalog.array_position(v_keys, null) is null;
+        for i in 4 .. 3 operator(pg_catalog.+) v_key_columns loop
+            exit when not v_fits;
+            -- 1259 is pg_class itself
+            v_fits := (pg_catalog.pg_identify_object_as_address(1259, tg_relid, tg_argv[i operator(pg_catalog.+) v_key_columns]::integer))
+                .object_names[3] operator(pg_catalog.=) tg_argv[i];
+        end loop;
+        if v_fits is not true then
             v_keys := @NAMESPACE@.tl_key_of_row(tg_relid, tg_argv[1]::integer, tg_op, v_old);
         end if;
         if tg_op operator(pg_catalog.=) 'UPDATE' then

@@ -3,8 +3,9 @@
 --
 -- The status is a sequence, so a switch is seen at once by everybody, also by transactions that run already. One of them may have
 -- read it just before and write to the old table just after. All such transactions have an id (capture gives them one before it
--- reads the status), so it is enough to remember which ids existed after the switch and to wait until they are gone:
--- sl_registry key `logswitch.boundary`, reg_int4 the status it belongs to, reg_text the txid.
+-- reads the status) and hold the lock on it, so it is enough to note the highest one after the switch and to wait until none of up
+-- to there runs: sl_registry key `logswitch.boundary`, reg_int4 the status it belongs to, reg_text the id after the highest.
+-- (The xmax of a snapshot would not do: it is the id after the last *finished* one, and says nothing of those running.)
 
 -- Starts a switch. Returns 2 if sl_log_2 is written from now on, 1 if sl_log_1. An error while one is going on.
 -- Locks: config lock. Event: none.
@@ -29,10 +30,7 @@ begin
         perform setval(@REGCLASS:sl_log_status@, 2);
     end if;
     perform @NAMESPACE@.registry_set_timestamp('logswitch.laststart', now());
-    -- A snapshot that may be older than the switch says nothing; then logswitch_finish() remembers at its first attempt.
-    if current_setting('transaction_isolation') = 'read committed' then
-        perform @NAMESPACE@.tl_remember_switch((3 - v_status)::int4);
-    end if;
+    perform @NAMESPACE@.tl_remember_switch((3 - v_status)::int4);
     if v_status = 0 then
         raise notice 'Slony-I: Logswitch to sl_log_2 initiated';
         return 2;
@@ -42,13 +40,38 @@ begin
 end
 $trunkline$;
 
--- Stores the first txid that certainly began after the switch to the status.
+-- Ids of the transactions of this database, running or prepared, other than our own. Not from a snapshot: it looks at the locks, now.
+create or replace function @NAMESPACE@.tl_running_transactions() returns setof bigint
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_own int8 := txid_current();
+    v_database oid := (select d.oid from pg_database d where d.datname = current_database());
+begin
+    -- The locks show the low 32 bits; every running id is less than half their range away from ours.
+    return query
+    select v_own + ((running.xid - v_own + 2147483648) & 4294967295) - 2147483648
+    from (
+        select l.transactionid::text::int8 as xid
+        from pg_locks l
+        cross join lateral pg_stat_get_activity(l.pid) a
+        where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
+          and l.pid <> pg_backend_pid() and a.datid = v_database
+        union all
+        select p.transaction::text::int8 from pg_prepared_xacts p where p.database = current_database()
+    ) as running;
+end
+$trunkline$;
+
+-- Notes which transactions may have read the status before it became this one.
 create or replace function @NAMESPACE@.tl_remember_switch(p_status integer) returns void
     language sql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
     insert into @NAMESPACE@.sl_registry (reg_key, reg_int4, reg_text)
-    values ('logswitch.boundary', p_status, txid_snapshot_xmax(txid_current_snapshot())::text)
+    select 'logswitch.boundary', p_status, (coalesce(max(r.xid), 0) + 1)::text
+    from @NAMESPACE@.tl_running_transactions() as r (xid)
     on conflict (reg_key) do update set reg_int4 = excluded.reg_int4, reg_text = excluded.reg_text
 $trunkline$;
 
@@ -79,15 +102,15 @@ begin
         raise notice 'Slony-I: log switch to sl_log_% still in progress - transactions older than the switch may be running', v_status - 1;
         return -1;
     end if;
-    if txid_snapshot_xmin(txid_current_snapshot()) < v_boundary then
+    if exists (select from @NAMESPACE@.tl_running_transactions() as r (xid) where r.xid < v_boundary) then
         raise notice 'Slony-I: log switch to sl_log_% still in progress - transactions older than the switch are running', v_status - 1;
         return -1;
     end if;
 
-    -- A node's rows are needed as long as its oldest event kept does not have them. Our own rows before our first SYNC
+    -- A node's rows are needed as long as its oldest SYNC kept does not have them. Our own rows before our first SYNC
     -- have not been announced to anybody.
     for v_origin in
-        select n.no_id as origin, txid_snapshot_xmin(oldest.ev_snapshot) as xmin
+        select n.no_id as origin, oldest.ev_snapshot as snapshot
         from @NAMESPACE@.sl_node n
         cross join lateral (
             select e.ev_snapshot
@@ -99,10 +122,16 @@ begin
     loop
         v_pending := v_pending or case v_status
             when 2 then exists (
-                select from @NAMESPACE@.sl_log_2 l where l.log_origin = v_origin.origin and l.log_txid >= v_origin.xmin
+                select from @NAMESPACE@.sl_log_2 l
+                where l.log_origin = v_origin.origin
+                  and l.log_txid >= txid_snapshot_xmin(v_origin.snapshot)
+                  and not txid_visible_in_snapshot(l.log_txid, v_origin.snapshot)
             )
             else exists (
-                select from @NAMESPACE@.sl_log_1 l where l.log_origin = v_origin.origin and l.log_txid >= v_origin.xmin
+                select from @NAMESPACE@.sl_log_1 l
+                where l.log_origin = v_origin.origin
+                  and l.log_txid >= txid_snapshot_xmin(v_origin.snapshot)
+                  and not txid_visible_in_snapshot(l.log_txid, v_origin.snapshot)
             )
         end;
     end loop;
@@ -182,7 +211,7 @@ begin
             where t.relnamespace = (select n.oid from pg_namespace n where n.nspname = @CLUSTER@) and t.relname = v_log and i.relname = v_origin.index_name
         ) then
             execute format(
-                'create index %I on @NAMESPACE@.%I (log_txid) where (log_origin = %s)', v_origin.index_name, v_log, v_origin.node
+                'create index %I on %I.%I (log_txid) where (log_origin = %s)', v_origin.index_name, @CLUSTER@, v_log, v_origin.node
             );
             v_changes := v_changes + 1;
         end if;
@@ -197,7 +226,7 @@ begin
           and i.relname like 'PartInd%'
           and i.relname <> all (v_wanted)
     loop
-        execute format('drop index @NAMESPACE@.%I', v_index.relname);
+        execute format('drop index %I.%I', @CLUSTER@, v_index.relname);
         v_changes := v_changes + 1;
     end loop;
     return v_changes;

@@ -15,8 +15,8 @@ begin
     v_table := @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableAddTriggers');
     perform @NAMESPACE@.tl_create_log_trigger(p_tab_id);
     execute format(
-        'create trigger %I before insert or update or delete on %s for each row execute procedure @NAMESPACE@.denyAccess(%L)',
-        @NAMESPACE@.tl_object_name('', '_denyaccess'), v_table, @CLUSTER@
+        'create trigger %I before insert or update or delete on %s for each row execute procedure %I.denyaccess(%L)',
+        @NAMESPACE@.tl_object_name('', '_denyaccess'), v_table, @CLUSTER@, @CLUSTER@
     );
     perform @NAMESPACE@.alterTableAddTruncateTrigger(v_table::text, p_tab_id);
     perform @NAMESPACE@.alterTableConfigureTriggers(p_tab_id);
@@ -93,12 +93,12 @@ declare
     v_table text := @NAMESPACE@.slon_quote_input(i_fqtable);
 begin
     execute format(
-        'create trigger %I before truncate on %s for each statement execute procedure @NAMESPACE@.log_truncate(%L)',
-        @NAMESPACE@.tl_object_name('', '_truncatetrigger'), v_table, i_tabid
+        'create trigger %I before truncate on %s for each statement execute procedure %I.log_truncate(%L)',
+        @NAMESPACE@.tl_object_name('', '_truncatetrigger'), v_table, @CLUSTER@, i_tabid
     );
     execute format(
-        'create trigger %I before truncate on %s for each statement execute procedure @NAMESPACE@.deny_truncate()',
-        @NAMESPACE@.tl_object_name('', '_truncatedeny'), v_table
+        'create trigger %I before truncate on %s for each statement execute procedure %I.deny_truncate()',
+        @NAMESPACE@.tl_object_name('', '_truncatedeny'), v_table, @CLUSTER@
     );
     execute format('alter table %s disable trigger %I', v_table, @NAMESPACE@.tl_object_name('', '_truncatedeny'));
     return 1;
@@ -260,9 +260,10 @@ begin
     select string_agg(format('%L', a.argument), ', ' order by a.position) into v_arguments
     from unnest(@NAMESPACE@.tl_log_trigger_arguments(p_tab_id)) with ordinality as a (argument, position);
     execute format(
-        'create trigger %I after insert or update or delete on %s for each row execute procedure @NAMESPACE@.logTrigger(%s)',
+        'create trigger %I after insert or update or delete on %s for each row execute procedure %I.logtrigger(%s)',
         @NAMESPACE@.tl_object_name('', '_logtrigger'),
         @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableAddTriggers'),
+        @CLUSTER@,
         v_arguments
     );
 end
@@ -284,9 +285,11 @@ begin
         @NAMESPACE@.determineAttkindUnique(v_table::text, v_index),
         case when @NAMESPACE@.tl_depends_on_path(v_table) then 'search_path' else '' end
     ] || (
-        select @NAMESPACE@.tl_index_columns(x.indexrelid)
+        select array_agg(k.name order by k.position) || array_agg(a.attnum::text order by k.position)
         from pg_index x
         join pg_class i on i.oid = x.indexrelid
+        cross join lateral unnest(@NAMESPACE@.tl_index_columns(x.indexrelid)) with ordinality as k (name, position)
+        join pg_attribute a on a.attrelid = v_table and a.attname = k.name::name
         where x.indrelid = v_table and i.relname = v_index
     );
 end
