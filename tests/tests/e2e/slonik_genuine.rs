@@ -53,7 +53,8 @@ async fn state(cluster: &Cluster) -> String {
         "select ev_origin, ev_seqno, ev_type, ev_data1, ev_data2, case when ev_type <> 'STORE_PATH' then ev_data3 end,
                 ev_data4, ev_data5, ev_data6 from @NAMESPACE@.sl_event order by 1, 2",
         "select con_origin, con_received, con_seqno from @NAMESPACE@.sl_confirm order by 1, 2, 3",
-        "select tgrelid::regclass, tgname, tgenabled from pg_trigger where not tgisinternal order by 1, 2",
+        "select c.relname, t.tgname, t.tgenabled from pg_trigger t join pg_class c on c.oid = t.tgrelid
+          where not t.tgisinternal and c.relnamespace = 'public'::regnamespace order by 1, 2",
         "select last_value from @NAMESPACE@.sl_log_status",
     ];
     let mut text = String::new();
