@@ -28,6 +28,7 @@ const SCENARIOS: &[&str] = &[
     "failover",
     "failover_behind",
     "failover_site",
+    "failover_candidates",
 ];
 
 fn file(scenario: &str, suffix: &str) -> PathBuf {
@@ -134,6 +135,16 @@ async fn a_survivor_that_knew_more_gives_up_its_sets() {
 #[tokio::test]
 async fn two_nodes_are_lost_at_once() {
     check("failover_site").await;
+}
+
+#[tokio::test]
+async fn candidates_are_examined() {
+    check("failover_candidates").await;
+}
+
+#[tokio::test]
+async fn a_missing_path_does_not_hold_up_a_failover() {
+    check("better_failover_path").await;
 }
 
 #[tokio::test]

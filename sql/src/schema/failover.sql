@@ -33,7 +33,11 @@ begin
                     errcode = 'object_not_in_prerequisite_state',
                     message = format('Slony-I: cannot failover - subscription for set %s is not active', v_set.set_id);
             end if;
-            if v_set.sub_forward is not true then
+            -- a set without other receivers needs no log to be forwarded
+            if v_set.sub_forward is not true and exists (
+                select from @NAMESPACE@.sl_subscribe o
+                where o.sub_set = v_set.set_id and o.sub_receiver <> v_local_node_id
+            ) then
                 raise exception using
                     errcode = 'object_not_in_prerequisite_state',
                     message = format(
@@ -115,6 +119,15 @@ declare
 begin
     lock table @NAMESPACE@.sl_config_lock;
     v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    -- a missing path must not hold up the failover: it can be stored afterwards
+    perform @NAMESPACE@.tl_expectPath(p_backup_node, r.sub_receiver)
+    from (
+        select distinct b.sub_receiver
+        from @NAMESPACE@.sl_subscribe b
+        where b.sub_provider = any (p_failed_nodes || p_failed_node)
+            and b.sub_receiver <> p_backup_node
+            and b.sub_receiver <> all (p_failed_nodes)
+    ) r;
     update @NAMESPACE@.sl_subscribe b
     set sub_provider = p_backup_node
     where b.sub_provider = p_failed_node
@@ -203,6 +216,14 @@ begin
         delete from @NAMESPACE@.sl_event e where e.ev_origin = p_failed_node and e.ev_seqno > p_last_seqno;
     end if;
 
+    perform @NAMESPACE@.tl_expectPath(p_backup_node, r.sub_receiver)
+    from (
+        select distinct b.sub_receiver
+        from @NAMESPACE@.sl_subscribe b
+        where b.sub_provider = p_failed_node
+            and b.sub_receiver <> p_backup_node
+            and not exists (select from @NAMESPACE@.sl_node n where n.no_id = b.sub_receiver and n.no_failed)
+    ) r;
     for v_set_id in
         select s.set_id from @NAMESPACE@.sl_set s where s.set_origin = p_failed_node order by s.set_id
     loop
