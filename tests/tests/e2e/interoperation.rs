@@ -16,7 +16,7 @@ const TIME: Duration = Duration::from_secs(120);
 
 const CHANGES: &str = r#"insert into item (name, price, at, raw, tags) select 'row ' || i || E' \\ '' "" é', i / 3.0, now(), decode('00ff5c', 'hex'), array['a', null, E'\\'] from generate_series(1, 200) i;
      update item set price = price * 2, tags = null where id % 3 = 0; update item set name = name; update item set id = id + 100000 where id % 50 = 0; delete from item where id % 7 = 0;
-     insert into pair select i, 'b', null from generate_series(1, 20) i; update pair set a = a + 100, v = 'moved' where a > 10; delete from pair where a = 1"#;
+     delete from pair; insert into pair select i, 'b', null from generate_series(1, 20) i; update pair set a = a + 100, v = 'moved' where a > 10; delete from pair where a = 1"#;
 
 /// Node 2 is served by the real slon, between ours: it applies what our triggers logged, and forwards to node 3.
 async fn real_slon_in_the_middle(cluster: &Cluster, slon: &std::path::Path) {
