@@ -139,9 +139,18 @@ pub enum Command {
     /// `resubscribe node (origin, provider, receiver)`
     ResubscribeNode { origin: Id, provider: Id, receiver: Id },
     /// `repair config (set id, event node = 1, execute only on)`
-    RepairConfig { set_id: Id, event_node: Id, execute_only_on: Option<Id> },
+    RepairConfig {
+        set_id: Id,
+        event_node: Id,
+        execute_only_on: Option<Id>,
+    },
     /// `store path (server, client, conninfo, connretry = 10)`
-    StorePath { server: Id, client: Id, conninfo: String, connretry: i32 },
+    StorePath {
+        server: Id,
+        client: Id,
+        conninfo: String,
+        connretry: i32,
+    },
     /// `drop path (server, client, event node = client)`
     DropPath { server: Id, client: Id, event_node: Id },
     /// `store listen (origin, receiver, provider = origin)`
@@ -161,7 +170,13 @@ pub enum Command {
     /// `move set (id, old origin, new origin)`
     MoveSet { id: Id, old_origin: Id, new_origin: Id },
     /// `subscribe set (id, provider, receiver, forward = no, omit copy = no)`
-    SubscribeSet { id: Id, provider: Id, receiver: Id, forward: bool, omit_copy: bool },
+    SubscribeSet {
+        id: Id,
+        provider: Id,
+        receiver: Id,
+        forward: bool,
+        omit_copy: bool,
+    },
     /// `unsubscribe set (id, receiver)`
     UnsubscribeSet { id: Id, receiver: Id },
     /// `set add table (set id, origin, id, fully qualified name | tables, key, comment, add sequences = no)`

@@ -8,7 +8,7 @@ use crate::ast::{Command, FailedNode, Id, ObjectSelection, ScriptSource};
 use crate::check::Checker;
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::option::OptionName::{
-    AddId, AddSequences, BackupNode, Client, Comment, Confirmed, Connretry, Conninfo, EventNode, ExecuteOnlyOn,
+    AddId, AddSequences, BackupNode, Client, Comment, Confirmed, Conninfo, Connretry, EventNode, ExecuteOnlyOn,
     Filename, Format, Forward, Id as IdOption, Key, NewOrigin, NewSet, OldOrigin, OmitCopy, Origin, Provider,
     QualifiedName, Receiver, Seconds, Sequences, Server, SetId, Sql, Tables, Timeout, WaitOn,
 };
@@ -31,11 +31,15 @@ const EVENT_NODE: &str = "require EVENT NODE";
 // ---- control -----------------------------------------------------------------------------------
 
 pub(crate) fn echo(checker: &mut Checker<'_>) -> Command {
-    Command::Echo { text: checker.operands.text.take().unwrap_or_default() }
+    Command::Echo {
+        text: checker.operands.text.take().unwrap_or_default(),
+    }
 }
 
 pub(crate) fn date(checker: &mut Checker<'_>) -> Command {
-    Command::Date { format: checker.string(Format).unwrap_or_else(|| DEFAULT_DATE_FORMAT.to_owned()) }
+    Command::Date {
+        format: checker.string(Format).unwrap_or_else(|| DEFAULT_DATE_FORMAT.to_owned()),
+    }
 }
 
 pub(crate) fn exit(checker: &mut Checker<'_>) -> Command {
@@ -50,11 +54,15 @@ pub(crate) fn exit(checker: &mut Checker<'_>) -> Command {
 
 pub(crate) fn sleep(checker: &mut Checker<'_>) -> Command {
     checker.required(Seconds, " sleep time (-1) must be positive");
-    Command::Sleep { seconds: checker.count(Seconds).unwrap_or(0) }
+    Command::Sleep {
+        seconds: checker.count(Seconds).unwrap_or(0),
+    }
 }
 
 pub(crate) fn sync(checker: &mut Checker<'_>) -> Command {
-    Command::Sync { id: checker.required_admin(IdOption, NODE_ID) }
+    Command::Sync {
+        id: checker.required_admin(IdOption, NODE_ID),
+    }
 }
 
 pub(crate) fn wait_for_event(checker: &mut Checker<'_>) -> Command {
@@ -71,7 +79,9 @@ pub(crate) fn wait_for_event(checker: &mut Checker<'_>) -> Command {
 pub(crate) fn init_cluster(checker: &mut Checker<'_>) -> Command {
     Command::InitCluster {
         id: checker.admin(IdOption),
-        comment: checker.string(Comment).unwrap_or_else(|| DEFAULT_FIRST_NODE_COMMENT.to_owned()),
+        comment: checker
+            .string(Comment)
+            .unwrap_or_else(|| DEFAULT_FIRST_NODE_COMMENT.to_owned()),
     }
 }
 
@@ -82,7 +92,11 @@ pub(crate) fn store_node(checker: &mut Checker<'_>) -> Command {
         let place = checker.whole(EventNode);
         checker.error(place, "ev_origin for store_node cannot be the new node");
     }
-    Command::StoreNode { id, comment: checker.string(Comment).unwrap_or_default(), event_node }
+    Command::StoreNode {
+        id,
+        comment: checker.string(Comment).unwrap_or_default(),
+        event_node,
+    }
 }
 
 pub(crate) fn drop_node(checker: &mut Checker<'_>) -> Command {
@@ -92,17 +106,23 @@ pub(crate) fn drop_node(checker: &mut Checker<'_>) -> Command {
         Some(list) => checker.node_list(IdOption, &list, NO_ID),
         None => vec![checker.required(IdOption, NO_ID)],
     };
-    if let Some(event_node) = checker.number(EventNode) {
-        if ids.contains(&event_node) && checker.given(IdOption).is_some() {
-            let place = checker.place(IdOption);
-            checker.error(place, &format!("Node ID ({event_node}) and event node cannot be identical"));
-        }
+    if let Some(event_node) = checker.number(EventNode)
+        && checker.given(IdOption).is_some()
+        && ids.contains(&event_node)
+    {
+        let place = checker.place(IdOption);
+        checker.error(
+            place,
+            &format!("Node ID ({event_node}) and event node cannot be identical"),
+        );
     }
     Command::DropNode { ids, event_node }
 }
 
 pub(crate) fn uninstall_node(checker: &mut Checker<'_>) -> Command {
-    Command::UninstallNode { id: checker.admin(IdOption) }
+    Command::UninstallNode {
+        id: checker.admin(IdOption),
+    }
 }
 
 pub(crate) fn restart_node(checker: &mut Checker<'_>) -> Command {
@@ -112,7 +132,9 @@ pub(crate) fn restart_node(checker: &mut Checker<'_>) -> Command {
 }
 
 pub(crate) fn update_functions(checker: &mut Checker<'_>) -> Command {
-    Command::UpdateFunctions { id: checker.admin(IdOption) }
+    Command::UpdateFunctions {
+        id: checker.admin(IdOption),
+    }
 }
 
 pub(crate) fn clone_prepare(checker: &mut Checker<'_>) -> Command {
@@ -155,11 +177,15 @@ pub(crate) fn repair_config(checker: &mut Checker<'_>) -> Command {
 }
 
 pub(crate) fn switch_log(checker: &mut Checker<'_>) -> Command {
-    Command::SwitchLog { id: checker.required_admin(IdOption, NODE_ID) }
+    Command::SwitchLog {
+        id: checker.required_admin(IdOption, NODE_ID),
+    }
 }
 
 pub(crate) fn failover(checker: &mut Checker<'_>) -> Command {
-    Command::Failover { nodes: vec![failed_node(checker)] }
+    Command::Failover {
+        nodes: vec![failed_node(checker)],
+    }
 }
 
 pub(crate) fn failover_list(checker: &mut Checker<'_>) -> Command {
@@ -203,17 +229,29 @@ pub(crate) fn drop_path(checker: &mut Checker<'_>) -> Command {
     if checker.number(EventNode).is_none() && checker.number(Client).is_some() {
         checker.has_conninfo(client, checker.place(Client));
     }
-    Command::DropPath { server, client, event_node }
+    Command::DropPath {
+        server,
+        client,
+        event_node,
+    }
 }
 
 pub(crate) fn store_listen(checker: &mut Checker<'_>) -> Command {
     let (origin, provider, receiver) = listen(checker);
-    Command::StoreListen { origin, provider, receiver }
+    Command::StoreListen {
+        origin,
+        provider,
+        receiver,
+    }
 }
 
 pub(crate) fn drop_listen(checker: &mut Checker<'_>) -> Command {
     let (origin, provider, receiver) = listen(checker);
-    Command::DropListen { origin, provider, receiver }
+    Command::DropListen {
+        origin,
+        provider,
+        receiver,
+    }
 }
 
 fn listen(checker: &mut Checker<'_>) -> (Id, Id, Id) {
@@ -228,12 +266,17 @@ pub(crate) fn create_set(checker: &mut Checker<'_>) -> Command {
     Command::CreateSet {
         id: checker.required(IdOption, SET_ID),
         origin: checker.admin(Origin),
-        comment: checker.string(Comment).unwrap_or_else(|| DEFAULT_SET_COMMENT.to_owned()),
+        comment: checker
+            .string(Comment)
+            .unwrap_or_else(|| DEFAULT_SET_COMMENT.to_owned()),
     }
 }
 
 pub(crate) fn drop_set(checker: &mut Checker<'_>) -> Command {
-    Command::DropSet { id: checker.required(IdOption, SET_ID), origin: checker.admin(Origin) }
+    Command::DropSet {
+        id: checker.required(IdOption, SET_ID),
+        origin: checker.admin(Origin),
+    }
 }
 
 pub(crate) fn merge_set(checker: &mut Checker<'_>) -> Command {
@@ -245,11 +288,17 @@ pub(crate) fn merge_set(checker: &mut Checker<'_>) -> Command {
 }
 
 pub(crate) fn lock_set(checker: &mut Checker<'_>) -> Command {
-    Command::LockSet { id: checker.required(IdOption, SET_ID), origin: checker.required_admin(Origin, ORIGIN) }
+    Command::LockSet {
+        id: checker.required(IdOption, SET_ID),
+        origin: checker.required_admin(Origin, ORIGIN),
+    }
 }
 
 pub(crate) fn unlock_set(checker: &mut Checker<'_>) -> Command {
-    Command::UnlockSet { id: checker.required(IdOption, SET_ID), origin: checker.required_admin(Origin, ORIGIN) }
+    Command::UnlockSet {
+        id: checker.required(IdOption, SET_ID),
+        origin: checker.required_admin(Origin, ORIGIN),
+    }
 }
 
 pub(crate) fn move_set(checker: &mut Checker<'_>) -> Command {
@@ -260,7 +309,11 @@ pub(crate) fn move_set(checker: &mut Checker<'_>) -> Command {
         let place = checker.whole(NewOrigin);
         checker.error(place, "old and new origin cannot be identical");
     }
-    Command::MoveSet { id, old_origin, new_origin }
+    Command::MoveSet {
+        id,
+        old_origin,
+        new_origin,
+    }
 }
 
 pub(crate) fn subscribe_set(checker: &mut Checker<'_>) -> Command {
@@ -274,7 +327,10 @@ pub(crate) fn subscribe_set(checker: &mut Checker<'_>) -> Command {
 }
 
 pub(crate) fn unsubscribe_set(checker: &mut Checker<'_>) -> Command {
-    Command::UnsubscribeSet { id: checker.required(IdOption, SET_ID), receiver: checker.admin(Receiver) }
+    Command::UnsubscribeSet {
+        id: checker.required(IdOption, SET_ID),
+        receiver: checker.admin(Receiver),
+    }
 }
 
 pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
@@ -291,8 +347,12 @@ pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
             let head = checker.head;
             checker.push(
                 // slonik spells it so.
-                Diagnostic::error(Phase::Semantic, head, "Error: 'fully qualfied name' or 'tables' must be specified")
-                    .help("add `fully qualified name = 'schema.table'`, or `tables = '<regular expression>'` for many"),
+                Diagnostic::error(
+                    Phase::Semantic,
+                    head,
+                    "Error: 'fully qualfied name' or 'tables' must be specified",
+                )
+                .help("add `fully qualified name = 'schema.table'`, or `tables = '<regular expression>'` for many"),
             );
             ObjectSelection::Name(String::new())
         }
@@ -301,8 +361,12 @@ pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
     if matches!(tables, ObjectSelection::Pattern(_)) && checker.given(Key).is_some() {
         let place = checker.whole(Key);
         checker.push(
-            Diagnostic::error(Phase::Semantic, place, "ERROR: 'key' can not be used with the 'tables' option.")
-                .help("add the tables that need a `key` one by one, each with `fully qualified name`"),
+            Diagnostic::error(
+                Phase::Semantic,
+                place,
+                "ERROR: 'key' can not be used with the 'tables' option.",
+            )
+            .help("add the tables that need a `key` one by one, each with `fully qualified name`"),
         );
     }
     Command::SetAddTable {
@@ -318,24 +382,28 @@ pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
 
 pub(crate) fn set_add_sequence(checker: &mut Checker<'_>) -> Command {
     let set_id = checker.required(SetId, SET_ID);
-    let sequences = match (checker.string(QualifiedName), checker.string(Sequences)) {
-        (Some(name), None) => ObjectSelection::Name(name),
-        (None, Some(pattern)) => ObjectSelection::Pattern(pattern),
-        (Some(_), Some(pattern)) => {
-            let place = checker.whole(Sequences);
-            checker.error(place, "'fully qualified name' and 'sequences' can not both be specified");
-            ObjectSelection::Pattern(pattern)
-        }
-        (None, None) => {
-            let head = checker.head;
-            checker.push(
+    let sequences =
+        match (checker.string(QualifiedName), checker.string(Sequences)) {
+            (Some(name), None) => ObjectSelection::Name(name),
+            (None, Some(pattern)) => ObjectSelection::Pattern(pattern),
+            (Some(_), Some(pattern)) => {
+                let place = checker.whole(Sequences);
+                checker.error(
+                    place,
+                    "'fully qualified name' and 'sequences' can not both be specified",
+                );
+                ObjectSelection::Pattern(pattern)
+            }
+            (None, None) => {
+                let head = checker.head;
+                checker.push(
                 Diagnostic::error(Phase::Semantic, head, "Error: sequence FQ-name or sequences must be specified").help(
                     "add `fully qualified name = 'schema.sequence'`, or `sequences = '<regular expression>'` for many",
                 ),
             );
-            ObjectSelection::Name(String::new())
-        }
-    };
+                ObjectSelection::Name(String::new())
+            }
+        };
     Command::SetAddSequence {
         set_id,
         origin: optional_admin(checker),
@@ -356,8 +424,12 @@ fn optional_id(checker: &mut Checker<'_>) -> Option<Id> {
     if checker.string(IdOption).is_some() {
         let place = checker.place(IdOption);
         checker.findings.push(
-            Diagnostic::warning(Phase::Semantic, place, "WARNING: an `id` in quotes is ignored, the next free one is used")
-                .help("write the number without quotes"),
+            Diagnostic::warning(
+                Phase::Semantic,
+                place,
+                "WARNING: an `id` in quotes is ignored, the next free one is used",
+            )
+            .help("write the number without quotes"),
         );
     }
     checker.number(IdOption)
@@ -365,24 +437,38 @@ fn optional_id(checker: &mut Checker<'_>) -> Option<Id> {
 
 pub(crate) fn set_drop_table(checker: &mut Checker<'_>) -> Command {
     let origin = checker.required_admin(Origin, ORIGIN);
-    Command::SetDropTable { id: checker.required(IdOption, TABLE_ID), origin }
+    Command::SetDropTable {
+        id: checker.required(IdOption, TABLE_ID),
+        origin,
+    }
 }
 
 pub(crate) fn set_drop_sequence(checker: &mut Checker<'_>) -> Command {
     let origin = checker.required_admin(Origin, ORIGIN);
-    Command::SetDropSequence { id: checker.required(IdOption, SEQUENCE_ID), origin }
+    Command::SetDropSequence {
+        id: checker.required(IdOption, SEQUENCE_ID),
+        origin,
+    }
 }
 
 pub(crate) fn set_move_table(checker: &mut Checker<'_>) -> Command {
     let origin = checker.required_admin(Origin, ORIGIN);
     let id = checker.required(IdOption, TABLE_ID);
-    Command::SetMoveTable { id, origin, new_set: checker.required(NewSet, NEW_SET) }
+    Command::SetMoveTable {
+        id,
+        origin,
+        new_set: checker.required(NewSet, NEW_SET),
+    }
 }
 
 pub(crate) fn set_move_sequence(checker: &mut Checker<'_>) -> Command {
     let origin = checker.required_admin(Origin, ORIGIN);
     let id = checker.required(IdOption, SEQUENCE_ID);
-    Command::SetMoveSequence { id, origin, new_set: checker.required(NewSet, NEW_SET) }
+    Command::SetMoveSequence {
+        id,
+        origin,
+        new_set: checker.required(NewSet, NEW_SET),
+    }
 }
 
 // ---- DDL -----------------------------------------------------------------------------------------
@@ -402,8 +488,12 @@ pub(crate) fn execute_script(checker: &mut Checker<'_>) -> Command {
         (None, None) => {
             let head = checker.head;
             checker.push(
-                Diagnostic::error(Phase::Semantic, head, "Error: script file name or sql must be specified")
-                    .help("add `filename = '<path>'` or `sql = '<text>'`"),
+                Diagnostic::error(
+                    Phase::Semantic,
+                    head,
+                    "Error: script file name or sql must be specified",
+                )
+                .help("add `filename = '<path>'` or `sql = '<text>'`"),
             );
             ScriptSource::Sql(String::new())
         }
@@ -418,5 +508,9 @@ pub(crate) fn execute_script(checker: &mut Checker<'_>) -> Command {
         (None, Some(list)) => checker.node_list(ExecuteOnlyOn, &list, "execute only on needs at least one node"),
         (None, None) => Vec::new(),
     };
-    Command::ExecuteScript { source, event_node, execute_only_on }
+    Command::ExecuteScript {
+        source,
+        event_node,
+        execute_only_on,
+    }
 }

@@ -71,7 +71,8 @@ impl Checker<'_> {
 
     /// A yes-or-no option; no if it was not given.
     pub(crate) fn flag(&self, name: OptionName) -> bool {
-        self.given(name).is_some_and(|given| given.value == Value::Boolean(true))
+        self.given(name)
+            .is_some_and(|given| given.value == Value::Boolean(true))
     }
 
     /// A number that must be there; `message` is what slonik says if it is not.
@@ -125,8 +126,14 @@ impl Checker<'_> {
         }
         let known = self.preamble.listing();
         self.push(
-            Diagnostic::error(Phase::Semantic, place, format!("Error: No admin conninfo provided for node {node}"))
-                .help(format!("{known}; add `node {node} admin conninfo = '…';` to the preamble")),
+            Diagnostic::error(
+                Phase::Semantic,
+                place,
+                format!("Error: No admin conninfo provided for node {node}"),
+            )
+            .help(format!(
+                "{known}; add `node {node} admin conninfo = '…';` to the preamble"
+            )),
         );
     }
 
@@ -144,8 +151,12 @@ impl Checker<'_> {
                 Ok(node) if part.bytes().all(|byte| byte.is_ascii_digit()) => nodes.push(node),
                 _ => {
                     self.push(
-                        Diagnostic::error(Phase::Semantic, place, format!("Error: `{}` is not a node number", shorten(part)))
-                            .help("write node numbers with commas between them: `'2,3'`"),
+                        Diagnostic::error(
+                            Phase::Semantic,
+                            place,
+                            format!("Error: `{}` is not a node number", shorten(part)),
+                        )
+                        .help("write node numbers with commas between them: `'2,3'`"),
                     );
                     return nodes;
                 }
@@ -178,7 +189,9 @@ impl Checker<'_> {
 
     /// An option with its value if it was given, else the words of the statement.
     pub(crate) fn whole(&self, name: OptionName) -> Span {
-        self.given(name).map_or(self.head, |given| given.whole(|first, last| self.sources.join(first, last)))
+        self.given(name).map_or(self.head, |given| {
+            given.whole(|first, last| self.sources.join(first, last))
+        })
     }
 
     /// Reports a semantic error.
@@ -189,7 +202,10 @@ impl Checker<'_> {
     /// Adds an error, under the line the statement starts on.
     pub(crate) fn push(&mut self, finding: Diagnostic) {
         self.failed = true;
-        self.findings.push(Diagnostic { location: self.head, ..finding });
+        self.findings.push(Diagnostic {
+            location: self.head,
+            ..finding
+        });
     }
 
     /// Reports an option that is missing or has a value of the wrong kind.
@@ -199,7 +215,11 @@ impl Checker<'_> {
         let help = match self.given(name).map(|given| &given.value) {
             Some(Value::String(_)) => format!("`{label}` of `{words}` is a number: write it without quotes"),
             Some(Value::All) => format!("`all` means something only in `wait for event`: write `{label} = <number>`"),
-            _ => format!("add `{label} = {}`: {}", name.kind().placeholder(), help::options_of(self.form)),
+            _ => format!(
+                "add `{label} = {}`: {}",
+                name.kind().placeholder(),
+                help::options_of(self.form)
+            ),
         };
         let place = self.place(name);
         self.push(Diagnostic::error(Phase::Semantic, place, format!("Error: {message}")).help(help));

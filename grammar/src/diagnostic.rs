@@ -1,5 +1,7 @@
 //! What is wrong with a script, in slonik's words and with the place.
 
+use std::fmt::Write as _;
+
 use crate::snippet;
 use crate::source::{SourceMap, Span};
 
@@ -62,11 +64,22 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub(crate) fn error(phase: Phase, span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, phase, message: message.into(), span, location: span, help: None, related: Vec::new() }
+        Self {
+            severity: Severity::Error,
+            phase,
+            message: message.into(),
+            span,
+            location: span,
+            help: None,
+            related: Vec::new(),
+        }
     }
 
     pub(crate) fn warning(phase: Phase, span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(phase, span, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(phase, span, message)
+        }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -75,7 +88,10 @@ impl Diagnostic {
     }
 
     pub(crate) fn related(mut self, span: Span, label: impl Into<String>) -> Self {
-        self.related.push(Related { span, label: label.into() });
+        self.related.push(Related {
+            span,
+            label: label.into(),
+        });
         self
     }
 
@@ -84,18 +100,22 @@ impl Diagnostic {
     /// connection strings are masked.
     #[must_use]
     pub fn render(&self, sources: &SourceMap) -> String {
-        let mut out = format!("{}: {}\n", sources.location(self.location), snippet::mask_passwords(&self.message));
+        let mut out = format!(
+            "{}: {}\n",
+            sources.location(self.location),
+            snippet::mask_passwords(&self.message)
+        );
         snippet::push(&mut out, sources, self.span);
         for via in sources.via(self.span) {
-            out.push_str(&format!("  {}: {}\n", sources.location(via.span), via.label));
+            let _ = writeln!(out, "  {}: {}", sources.location(via.span), via.label);
             snippet::push(&mut out, sources, via.span);
         }
         for related in &self.related {
-            out.push_str(&format!("  {}: {}\n", sources.location(related.span), related.label));
+            let _ = writeln!(out, "  {}: {}", sources.location(related.span), related.label);
             snippet::push(&mut out, sources, related.span);
         }
         if let Some(help) = &self.help {
-            out.push_str(&format!("  help: {help}\n"));
+            let _ = writeln!(out, "  help: {help}");
         }
         out
     }

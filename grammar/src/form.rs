@@ -6,7 +6,7 @@ use crate::ast::Command;
 use crate::build;
 use crate::check::Checker;
 use crate::option::OptionName::{
-    self, AddId, AddSequences, BackupNode, Client, Comment, Confirmed, Connretry, Conninfo, EventNode, ExecuteOnlyOn,
+    self, AddId, AddSequences, BackupNode, Client, Comment, Confirmed, Conninfo, Connretry, EventNode, ExecuteOnlyOn,
     Filename, Format, Forward, Id, Key, NewOrigin, NewSet, OldOrigin, OmitCopy, Origin, Provider, QualifiedName,
     Receiver, Seconds, Sequences, Server, SetId, Sql, Tables, Timeout, WaitOn,
 };
@@ -31,7 +31,12 @@ pub(crate) fn of_rule(rule: Rule) -> Option<&'static Form> {
 
 /// The forms whose words a step starts with (`failover` has two).
 pub(crate) fn of_chunk(chunk: &Chunk) -> impl Iterator<Item = &'static Form> {
-    FORMS.iter().filter(|form| form.words.split(' ').enumerate().all(|(index, word)| chunk.is_word(index, word)))
+    FORMS.iter().filter(|form| {
+        form.words
+            .split(' ')
+            .enumerate()
+            .all(|(index, word)| chunk.is_word(index, word))
+    })
 }
 
 macro_rules! forms {

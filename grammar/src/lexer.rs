@@ -4,6 +4,7 @@
 //! grammar never sees them. Each byte is looked at once, and everything that could multiply work
 //! (nesting, expansion) has a bound.
 
+mod define;
 mod file;
 
 pub(crate) use file::{plain_error, read_bounded};
@@ -14,19 +15,12 @@ use std::sync::Arc;
 
 use crate::ParseOptions;
 use crate::diagnostic::{Diagnostic, Findings, Phase};
-use crate::help;
 use crate::source::{Define, Origin, SourceMap, Span, position};
 
 /// Bytes one script may have in all, with everything it includes and expands.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 32 << 20;
 /// Files and definitions that may be open inside each other.
 const MAX_DEPTH: usize = 128;
-/// What one use of a definition costs at least of [`MAX_BYTES`], so that empty ones are bounded too.
-const EXPANSION_COST: usize = 64;
-
-/// Definitions looked at for a better spelling.
-const HELP_CANDIDATES: usize = 1000;
-
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenKind {
@@ -96,11 +90,19 @@ impl Frame {
     }
 
     fn line_end(&self) -> usize {
-        self.rest().iter().position(|&byte| byte == b'\n').map_or(self.end, |offset| self.at + offset)
+        self.rest()
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .map_or(self.end, |offset| self.at + offset)
     }
 
     fn span(&self, start: usize, line: u32) -> Span {
-        Span { source: self.source, start: position(start), end: position(self.at), line }
+        Span {
+            source: self.source,
+            start: position(start),
+            end: position(self.at),
+            line,
+        }
     }
 }
 
@@ -146,7 +148,12 @@ impl<'a> Lexer<'a> {
             undefined: HashSet::new(),
             miscoded: HashSet::new(),
             used: 0,
-            end: Span { source: 0, start: 0, end: 0, line: 1 },
+            end: Span {
+                source: 0,
+                start: 0,
+                end: 0,
+                line: 1,
+            },
             incomplete: false,
         };
         let (source, bytes) = lexer.sources.add_file(name.to_owned(), text, Origin::Main);
@@ -159,7 +166,10 @@ impl<'a> Lexer<'a> {
         loop {
             let outermost = self.frames.len() == 1;
             let Some(frame) = self.frames.last_mut() else {
-                return Token { kind: TokenKind::End, span: self.end };
+                return Token {
+                    kind: TokenKind::End,
+                    span: self.end,
+                };
             };
             frame.skip_while(is_space);
             let (start, line) = (frame.at, frame.line);
@@ -232,117 +242,6 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `define NAME text;`: the text runs to the last `;` of the line.
-    fn read_define(&mut self, start: usize, line: u32) {
-        let Some(frame) = self.frames.last_mut() else { return };
-        let keyword = frame.span(start, line);
-        frame.skip_while(is_space);
-        let (name_start, name_line) = (frame.at, frame.line);
-        if frame.peek().is_some_and(starts_word) {
-            frame.skip_while(continues_word);
-        }
-        let name_span = frame.span(name_start, name_line);
-        let named = frame.at > name_start;
-        let blank = matches!(frame.peek(), Some(b' ' | b'\t'));
-        frame.skip_while(|byte| matches!(byte, b' ' | b'\t'));
-        let value_start = frame.at;
-        let last_semicolon = if value_start < frame.no_semicolon_before {
-            None
-        } else {
-            let line_end = frame.line_end();
-            let value = frame.bytes.get(value_start..line_end).unwrap_or_default();
-            let found = value.iter().rposition(|&byte| byte == b';').map(|offset| value_start + offset);
-            if found.is_none() {
-                frame.no_semicolon_before = line_end;
-            }
-            found
-        };
-        let end = last_semicolon.unwrap_or(frame.no_semicolon_before.max(value_start));
-        let complete = named && blank && last_semicolon.is_some();
-        frame.at = if last_semicolon.is_some() { end + 1 } else { end };
-        if named && blank {
-            // A definition that lacks its `;` is reported, and taken as meant.
-            let name = String::from_utf8_lossy(self.sources.bytes(name_span)).into_owned();
-            let key = self.sources.bytes(name_span).to_vec();
-            let define = Define { name, name_span, start: position(value_start), end: position(end) };
-            self.defines.insert(key, Arc::new(define));
-        }
-        if !complete {
-            self.findings.push(
-                Diagnostic::error(Phase::Syntax, keyword, "ERROR: syntax error at or near define").help(
-                    "write `define NAME text;`: a blank behind the name, and the text with its closing `;` on the same line",
-                ),
-            );
-        }
-    }
-
-    /// Replaces `@NAME` by the text of the definition.
-    fn expand(&mut self, start: usize, line: u32) {
-        let Some(frame) = self.frames.last_mut() else { return };
-        frame.at += 1;
-        frame.skip_while(continues_word);
-        let used = frame.span(start, line);
-        let key = frame.bytes.get(start + 1..frame.at).unwrap_or_default();
-        let Some(define) = self.defines.get(key).cloned() else {
-            let key = key.to_vec();
-            self.warn_undefined(key, used);
-            return;
-        };
-        if self.frames.iter().any(|frame| frame.define.as_ref().is_some_and(|open| Arc::ptr_eq(open, &define))) {
-            self.refuse_source(
-                Diagnostic::error(Phase::Syntax, used, format!("ERROR: `@{}` is replaced by itself for ever", define.name))
-                    .related(define.name_span, "defined here"),
-            );
-            return;
-        }
-        if !self.may_nest(used, (define.end - define.start) as usize + EXPANSION_COST) {
-            return;
-        }
-        let (source, bytes) = self.sources.add_define(&define, used);
-        self.frames.push(Frame {
-            source,
-            bytes,
-            at: define.start as usize,
-            end: define.end as usize,
-            line,
-            path: None,
-            define: Some(define),
-            no_semicolon_before: 0,
-            no_bracket_before: 0,
-        });
-    }
-
-    /// slonik lets an undefined `@NAME` vanish. So do we, but not in silence.
-    fn warn_undefined(&mut self, key: Vec<u8>, used: Span) {
-        let name = String::from_utf8_lossy(&key).into_owned();
-        if !self.undefined.insert(key.clone()) || self.findings.warnings_are_full() {
-            return;
-        }
-        let warning = Diagnostic::warning(
-            Phase::Syntax,
-            used,
-            format!("WARNING: `@{name}` is not defined and stands for nothing"),
-        );
-        let swallowed = format!("define {name}");
-        let swallower = self.defines.values().take(HELP_CANDIDATES).find(|define| {
-            let value = self.sources.bytes(define.value_span());
-            value.len() < 4096 && value.windows(swallowed.len()).any(|words| words == swallowed.as_bytes())
-        });
-        let warning = if let Some(define) = swallower {
-            warning.related(define.name_span, "this text runs to the last `;` of its line").help(format!(
-                "write one `define` per line: the text of `{}` takes in `{swallowed}`",
-                define.name
-            ))
-        } else {
-            let names = self.defines.values().take(HELP_CANDIDATES).map(|define| define.name.as_str());
-            match help::nearest(&name, names) {
-                Some(near) => warning.help(format!("did you mean `@{near}`? Names are case-sensitive")),
-                None => warning.help(format!("write `define {name} text;` before its first use")),
-            }
-        };
-        self.findings.push(warning);
-    }
-
     /// Whether one more text may be opened inside the present one.
     fn may_nest(&mut self, asked: Span, cost: usize) -> bool {
         if self.frames.len() >= MAX_DEPTH {
@@ -359,7 +258,10 @@ impl<'a> Lexer<'a> {
                 Diagnostic::error(
                     Phase::Syntax,
                     asked,
-                    format!("ERROR: the script is longer than {} MiB with everything it includes", MAX_BYTES >> 20),
+                    format!(
+                        "ERROR: the script is longer than {} MiB with everything it includes",
+                        MAX_BYTES >> 20
+                    ),
                 )
                 .help("split the script, or look for definitions that use each other many times"),
             );
@@ -380,7 +282,12 @@ impl<'a> Lexer<'a> {
     fn refuse_nul(&mut self, start: usize, line: u32) {
         let Some(frame) = self.frames.last_mut() else { return };
         frame.at = frame.end;
-        let span = Span { source: frame.source, start: position(start), end: position(start + 1), line };
+        let span = Span {
+            source: frame.source,
+            start: position(start),
+            end: position(start + 1),
+            line,
+        };
         let wide = matches!(frame.bytes.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff]))
             || frame.bytes.iter().take(64).filter(|&&byte| byte == 0).count() > 8;
         let help = if wide {
@@ -399,9 +306,17 @@ impl<'a> Lexer<'a> {
             let at = span.start + position(offset);
             let line = span.line + position(bytes.iter().take(offset).filter(|&&byte| byte == b'\n').count());
             if self.miscoded.insert(span.source) {
-                let finding =
-                    Diagnostic::error(Phase::Syntax, Span { start: at, end: at + 1, line, ..span }, "ERROR: a NUL byte in the script")
-                        .help("remove the byte; PostgreSQL cannot take it either");
+                let finding = Diagnostic::error(
+                    Phase::Syntax,
+                    Span {
+                        start: at,
+                        end: at + 1,
+                        line,
+                        ..span
+                    },
+                    "ERROR: a NUL byte in the script",
+                )
+                .help("remove the byte; PostgreSQL cannot take it either");
                 self.findings.push(finding);
             }
             return;
@@ -414,7 +329,12 @@ impl<'a> Lexer<'a> {
         if self.miscoded.insert(span.source) {
             let finding = Diagnostic::error(
                 Phase::Syntax,
-                Span { start: at, end: at + 1, line, ..span },
+                Span {
+                    start: at,
+                    end: at + 1,
+                    line,
+                    ..span
+                },
                 format!("ERROR: the byte 0x{byte:02X} is not valid UTF-8"),
             )
             .help(format!(

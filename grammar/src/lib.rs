@@ -4,6 +4,8 @@
 //! once, and the texts the findings point into. [`Parsed::script`] is there only when nothing is
 //! wrong, and is then complete and checked as far as that needs no database.
 
+#[cfg(test)]
+mod agreement;
 pub mod ast;
 mod build;
 mod check;
@@ -18,6 +20,7 @@ mod preamble;
 mod print;
 mod snippet;
 mod source;
+mod statement;
 mod syntax;
 
 use std::path::{Path, PathBuf};
@@ -42,7 +45,10 @@ pub struct ParseOptions {
 
 impl Default for ParseOptions {
     fn default() -> Self {
-        Self { directory: None, check_sql_files: true }
+        Self {
+            directory: None,
+            check_sql_files: true,
+        }
     }
 }
 
@@ -62,9 +68,17 @@ impl Parsed {
     /// included, else 255. None if there is no error.
     #[must_use]
     pub fn exit_code(&self) -> Option<u8> {
-        let mut errors = self.diagnostics.iter().filter(|finding| finding.severity == Severity::Error).peekable();
+        let mut errors = self
+            .diagnostics
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+            .peekable();
         errors.peek()?;
-        Some(if errors.any(|finding| finding.phase == Phase::Include) { 1 } else { 255 })
+        Some(if errors.any(|finding| finding.phase == Phase::Include) {
+            1
+        } else {
+            255
+        })
     }
 }
 
@@ -77,10 +91,19 @@ pub fn parse_file(path: &Path, options: &ParseOptions) -> Parsed {
         Err(error) => {
             let mut sources = SourceMap::default();
             let (source, _) = sources.add_file(name.clone(), Vec::new(), Origin::Main);
-            let place = Span { source, start: 0, end: 0, line: 1 };
+            let place = Span {
+                source,
+                start: 0,
+                end: 0,
+                line: 1,
+            };
             let finding = Diagnostic::error(Phase::Syntax, place, format!("could not open file '{name}'"))
                 .help(lexer::plain_error(&error));
-            Parsed { script: None, diagnostics: vec![finding], sources }
+            Parsed {
+                script: None,
+                diagnostics: vec![finding],
+                sources,
+            }
         }
     }
 }
@@ -93,5 +116,9 @@ pub fn parse_text(name: &str, text: impl Into<Vec<u8>>, options: &ParseOptions) 
 
 fn parse(lexer: Lexer<'_>, options: &ParseOptions) -> Parsed {
     let (script, findings, sources) = ScriptParser::new(lexer, options).run();
-    Parsed { script, diagnostics: findings.finish(), sources }
+    Parsed {
+        script,
+        diagnostics: findings.finish(),
+        sources,
+    }
 }

@@ -17,7 +17,12 @@ const MAX_EXPECTED: usize = 12;
 /// The finding for a step that makes no sense at a token.
 pub(crate) fn describe(sources: &SourceMap, chunk: &Chunk, rule: Rule, found: &Mismatch) -> Diagnostic {
     let Some(token) = chunk.token(found.index) else {
-        let nowhere = crate::source::Span { source: 0, start: 0, end: 0, line: 1 };
+        let nowhere = crate::source::Span {
+            source: 0,
+            start: 0,
+            end: 0,
+            line: 1,
+        };
         return Diagnostic::error(Phase::Syntax, nowhere, "ERROR: syntax error at or near end of script");
     };
     let message = match token.kind {
@@ -26,22 +31,31 @@ pub(crate) fn describe(sources: &SourceMap, chunk: &Chunk, rule: Rule, found: &M
     };
     let mut finding = Diagnostic::error(Phase::Syntax, token.span, message);
     finding.help = Some(advice(chunk, rule, found, token)).filter(|help| !help.is_empty());
-    let previous = found.index.checked_sub(1).and_then(|index| chunk.tokens().get(index)).copied();
+    let previous = found
+        .index
+        .checked_sub(1)
+        .and_then(|index| chunk.tokens().get(index))
+        .copied();
     if let Some(previous) = previous.filter(|previous| ends_suspiciously(sources, *previous, token)) {
-        finding = finding.related(previous.span, "this string starts here and ends right before: is a quote missing or too many?");
+        finding = finding.related(
+            previous.span,
+            "this string starts here and ends right before: is a quote missing or too many?",
+        );
     }
-    if token.kind == TokenKind::End {
-        if let Some(first) = chunk.tokens().first() {
-            finding = finding.related(first.span, "this statement is not finished");
-        }
+    if token.kind == TokenKind::End
+        && let Some(first) = chunk.tokens().first()
+    {
+        finding = finding.related(first.span, "this statement is not finished");
     }
     finding
 }
 
 /// Whether a step only lacks its `;` and the next statement starts at the token in error.
 pub(crate) fn misses_semicolon(chunk: &Chunk, found: &Mismatch) -> bool {
-    let Some((previous, token)) =
-        found.index.checked_sub(1).and_then(|index| Some((chunk.tokens().get(index)?, chunk.tokens().get(found.index)?)))
+    let Some((previous, token)) = found
+        .index
+        .checked_sub(1)
+        .and_then(|index| Some((chunk.tokens().get(index)?, chunk.tokens().get(found.index)?)))
     else {
         return false;
     };
@@ -65,7 +79,8 @@ fn advice(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> String {
     let following = chunk.tokens().get(found.index + 1).map(|token| token.kind);
     match token.kind {
         TokenKind::OpenString => {
-            return "the string that starts here is never closed; a quote inside a string is written twice: `''`".to_owned();
+            return "the string that starts here is never closed; a quote inside a string is written twice: `''`"
+                .to_owned();
         }
         TokenKind::Sign(b'"') => {
             return "double quotes stand inside single ones: `'public.\"Odd Name\"'`".to_owned();
@@ -86,14 +101,21 @@ fn advice(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> String {
             return "write the name of the cluster without quotes".to_owned();
         }
         TokenKind::Word if found.expected.contains(&Rule::cluster_name) => {
-            return format!("`{}` is a word of the language and cannot name a cluster", chunk.word(found.index));
+            return format!(
+                "`{}` is a word of the language and cannot name a cluster",
+                chunk.word(found.index)
+            );
         }
         _ => {}
     }
     if misses_semicolon(chunk, found) {
         return "a `;` is missing at the end of the statement before it".to_owned();
     }
-    let word = if token.kind == TokenKind::Word { chunk.word(found.index) } else { String::new() };
+    let word = if token.kind == TokenKind::Word {
+        chunk.word(found.index)
+    } else {
+        String::new()
+    };
     if found.index == 0 {
         return advice_at_start(rule, chunk, &word, following);
     }
@@ -107,13 +129,19 @@ fn advice(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> String {
     }
     let mut wanted: Vec<String> = expected.iter().filter_map(|&rule| wanted(rule)).collect();
     wanted.dedup();
-    if wanted.is_empty() { String::new() } else { format!("expected {}", help::enumerate(&wanted, "or")) }
+    if wanted.is_empty() {
+        String::new()
+    } else {
+        format!("expected {}", help::enumerate(&wanted, "or"))
+    }
 }
 
 /// What to say when a step starts with the wrong token.
 fn advice_at_start(rule: Rule, chunk: &Chunk, word: &str, following: Option<TokenKind>) -> String {
     match word {
-        "node" => "the `node … admin conninfo` lines stand behind the cluster name, before the first statement".to_owned(),
+        "node" => {
+            "the `node … admin conninfo` lines stand behind the cluster name, before the first statement".to_owned()
+        }
         "cluster" => "the cluster name stands at the top of the script, once".to_owned(),
         "on" => "`on error` and `on success` follow the `}` of a `try` block".to_owned(),
         "try" if rule == Rule::step_try_statement => {
@@ -134,7 +162,9 @@ fn advice_at_start(rule: Rule, chunk: &Chunk, word: &str, following: Option<Toke
 
 /// What to say where an option should stand: the nearest name, and the options of the statement.
 fn advice_for_option(chunk: &Chunk, index: usize) -> String {
-    let Some(form) = form::of_chunk(chunk).next() else { return "expected an option".to_owned() };
+    let Some(form) = form::of_chunk(chunk).next() else {
+        return "expected an option".to_owned();
+    };
     let options = help::options_of(form);
     let mut words = Vec::new();
     for (offset, token) in chunk.tokens().iter().skip(index).take(3).enumerate() {
@@ -152,11 +182,17 @@ fn advice_for_option(chunk: &Chunk, index: usize) -> String {
 }
 
 fn first_words() -> impl Iterator<Item = &'static str> {
-    FORMS.iter().filter_map(|form| form.words.split(' ').next()).chain(["try"])
+    FORMS
+        .iter()
+        .filter_map(|form| form.words.split(' ').next())
+        .chain(["try"])
 }
 
 fn expects_option(found: &Mismatch) -> bool {
-    found.expected.iter().any(|&rule| rule == Rule::option || OptionName::from_rule(rule).is_some())
+    found
+        .expected
+        .iter()
+        .any(|&rule| rule == Rule::option || OptionName::from_rule(rule).is_some())
 }
 
 /// The word a keyword rule stands for.
@@ -189,9 +225,16 @@ fn wanted(rule: Rule) -> Option<String> {
 fn shown(text: &str) -> String {
     let bounded: String = text.chars().take(4096).collect();
     let masked = mask_passwords(&bounded);
-    let mut shown: String = masked.chars().take_while(|character| *character != '\n').take(MAX_TOKEN).collect();
+    let mut shown: String = masked
+        .chars()
+        .take_while(|character| *character != '\n')
+        .take(MAX_TOKEN)
+        .collect();
     if shown.len() < masked.len() {
         shown.push('…');
     }
-    shown.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    shown
+        .chars()
+        .map(|character| if character.is_control() { '\u{fffd}' } else { character })
+        .collect()
 }

@@ -5,21 +5,17 @@
 //! goes on behind it, so all mistakes are reported at once. Blocks are kept on a stack of our own, with
 //! a bound, so that no script can exhaust the stack of the process.
 
-use std::path::PathBuf;
-
 use pest::iterators::Pair;
 
 use crate::ParseOptions;
-use crate::ast::{AdminNode, Command, Id, Script, Statement, StatementKind, TryBlock};
-use crate::check::{Checker, Operands};
+use crate::ast::{AdminNode, Id, Script, Statement, StatementKind, TryBlock};
 use crate::diagnostic::{Diagnostic, Findings, Phase};
-use crate::form::{self, Form};
-use crate::help;
+use crate::form;
 use crate::lexer::{Lexer, TokenKind, unquote};
 use crate::mismatch;
-use crate::option::{Given, OptionName, Value, ValueKind, name_and_value};
 use crate::preamble::Preamble;
 use crate::source::{SourceMap, Span};
+use crate::statement::{FlattenRule as _, number, read_command};
 use crate::syntax::{Chunk, Mismatch, Rule};
 
 /// Blocks that may be open inside each other.
@@ -86,9 +82,12 @@ impl<'a> ScriptParser<'a> {
         let statements = self.read_statements();
         let Lexer { findings, sources, .. } = self.lexer;
         let script = match cluster {
-            Some((cluster, cluster_span)) if !findings.has_errors() => {
-                Some(Script { cluster, cluster_span, nodes: self.preamble.nodes, statements })
-            }
+            Some((cluster, cluster_span)) if !findings.has_errors() => Some(Script {
+                cluster,
+                cluster_span,
+                nodes: self.preamble.nodes,
+                statements,
+            }),
             _ => None,
         };
         (script, findings, sources)
@@ -145,7 +144,12 @@ impl<'a> ScriptParser<'a> {
 
     fn read_node_line(&mut self) {
         let place = self.step_span();
-        let number = self.chunk.tokens().get(1).filter(|token| token.kind == TokenKind::Number).map(|token| token.span);
+        let number = self
+            .chunk
+            .tokens()
+            .get(1)
+            .filter(|token| token.kind == TokenKind::Number)
+            .map(|token| token.span);
         let id = number.and_then(|span| self.number(span));
         let before = id.and_then(|id| self.preamble.note(id, place));
         if id.is_none() {
@@ -153,7 +157,10 @@ impl<'a> ScriptParser<'a> {
         }
         match self.chunk.parse(Rule::step_node) {
             Ok(step) => {
-                let conninfo = step.into_inner().flatten_rule(Rule::string).map(|string| unquote(string.as_str()));
+                let conninfo = step
+                    .into_inner()
+                    .flatten_rule(Rule::string)
+                    .map(|string| unquote(string.as_str()));
                 if let (Some(id), Some(before)) = (id, before) {
                     self.lexer.findings.push(
                         Diagnostic::error(
@@ -164,7 +171,11 @@ impl<'a> ScriptParser<'a> {
                         .related(before, "location of the previous definition"),
                     );
                 } else if let (Some(id), Some(conninfo)) = (id, conninfo) {
-                    self.preamble.nodes.push(AdminNode { id, conninfo, span: place });
+                    self.preamble.nodes.push(AdminNode {
+                        id,
+                        conninfo,
+                        span: place,
+                    });
                 }
             }
             Err(found) => self.mismatch(Rule::step_node, &found),
@@ -203,15 +214,29 @@ impl<'a> ScriptParser<'a> {
     }
 
     fn end_of_script(&mut self) -> Vec<Statement> {
-        let open = self.blocks.iter().rev().find(|block| block.kind != BlockKind::Script).map(|block| block.opened);
+        let open = self
+            .blocks
+            .iter()
+            .rev()
+            .find(|block| block.kind != BlockKind::Script)
+            .map(|block| block.opened);
         if let Some(opened) = open {
             if !self.lexer.incomplete {
-                self.mismatch_with(0, Rule::right_brace, |finding| finding.related(opened, "this block is not closed"));
+                self.mismatch_with(0, Rule::right_brace, |finding| {
+                    finding.related(opened, "this block is not closed")
+                });
             }
         } else if self.blocks.iter().all(|block| !block.used) && !self.lexer.findings.has_errors() {
-            self.mismatch_at_start(Rule::step_statement, "a script has at least one statement behind the preamble");
+            self.mismatch_at_start(
+                Rule::step_statement,
+                "a script has at least one statement behind the preamble",
+            );
         }
-        self.blocks.drain(..).next().map(|script| script.statements).unwrap_or_default()
+        self.blocks
+            .drain(..)
+            .next()
+            .map(|script| script.statements)
+            .unwrap_or_default()
     }
 
     /// `}` ends the innermost block.
@@ -229,7 +254,11 @@ impl<'a> ScriptParser<'a> {
         self.chunk.finish();
         let statements = block.statements;
         let fresh = |body, broken| OpenTry {
-            block: TryBlock { body, on_error: None, on_success: None },
+            block: TryBlock {
+                body,
+                on_error: None,
+                on_success: None,
+            },
             first: block.opened,
             last: brace,
             broken,
@@ -244,7 +273,11 @@ impl<'a> ScriptParser<'a> {
                 OpenTry { last: brace, ..owner }
             }
             (BlockKind::Try, _) => fresh(statements, false),
-            (_, Some(owner)) => OpenTry { last: brace, broken: true, ..owner },
+            (_, Some(owner)) => OpenTry {
+                last: brace,
+                broken: true,
+                ..owner
+            },
             (_, None) => fresh(Vec::new(), true),
         });
     }
@@ -254,7 +287,10 @@ impl<'a> ScriptParser<'a> {
         let Some(closed) = self.closed_try.take() else { return };
         if !closed.broken {
             let span = self.lexer.sources.join(closed.first, closed.last);
-            self.add(Statement { kind: StatementKind::Try(closed.block), span });
+            self.add(Statement {
+                kind: StatementKind::Try(closed.block),
+                span,
+            });
         }
     }
 
@@ -267,11 +303,16 @@ impl<'a> ScriptParser<'a> {
     /// `on error {` or `on success {` behind the `}` of a `try`.
     fn open_handler(&mut self) {
         let opened = self.step_span();
-        let Some(mut owner) = self.closed_try.take() else { return };
+        let Some(mut owner) = self.closed_try.take() else {
+            return;
+        };
         let kind = match self.chunk.parse(Rule::step_handler) {
             Ok(step) => {
-                let kind =
-                    if step.into_inner().flatten_rule(Rule::kw_error).is_some() { BlockKind::OnError } else { BlockKind::OnSuccess };
+                let kind = if step.into_inner().flatten_rule(Rule::kw_error).is_some() {
+                    BlockKind::OnError
+                } else {
+                    BlockKind::OnSuccess
+                };
                 let twice = match kind {
                     BlockKind::OnError => owner.block.on_error.is_some(),
                     _ => owner.block.on_success.is_some(),
@@ -312,7 +353,9 @@ impl<'a> ScriptParser<'a> {
         if self.blocks.len() >= MAX_BLOCKS && !self.too_deep {
             self.too_deep = true;
             let message = format!("ERROR: blocks are nested deeper than {MAX_BLOCKS}");
-            self.lexer.findings.push(Diagnostic::error(Phase::Syntax, opened, message));
+            self.lexer
+                .findings
+                .push(Diagnostic::error(Phase::Syntax, opened, message));
         }
         if self.blocks.len() >= MAX_BLOCKS {
             // Read on to find the closing braces, but keep nothing: a tree this deep could not even be
@@ -347,11 +390,18 @@ impl<'a> ScriptParser<'a> {
             let command = read_command(&mut self.lexer, &self.chunk, &self.preamble, self.options, statement);
             self.chunk.finish();
             if let Some(command) = command {
-                self.add(Statement { kind: StatementKind::Command(command), span: place });
+                self.add(Statement {
+                    kind: StatementKind::Command(command),
+                    span: place,
+                });
             }
             return;
         }
-        let rule = if kind == BlockKind::Try { Rule::step_try_statement } else { Rule::step_statement };
+        let rule = if kind == BlockKind::Try {
+            Rule::step_try_statement
+        } else {
+            Rule::step_statement
+        };
         match self.chunk.parse(rule) {
             // Every command has its form, so this is the opening of a `try`.
             Ok(_) => {
@@ -387,7 +437,15 @@ impl<'a> ScriptParser<'a> {
         let tokens = self.chunk.tokens();
         match (tokens.first(), tokens.last()) {
             (Some(first), Some(last)) => self.lexer.sources.join(first.span, last.span),
-            _ => self.chunk.token(0).map_or(Span { source: 0, start: 0, end: 0, line: 1 }, |token| token.span),
+            _ => self.chunk.token(0).map_or(
+                Span {
+                    source: 0,
+                    start: 0,
+                    end: 0,
+                    line: 1,
+                },
+                |token| token.span,
+            ),
         }
     }
 
@@ -409,171 +467,32 @@ impl<'a> ScriptParser<'a> {
     }
 
     fn mismatch_with(&mut self, index: usize, rule: Rule, more: impl FnOnce(Diagnostic) -> Diagnostic) {
-        let found = Mismatch { index, expected: Vec::new() };
+        let found = Mismatch {
+            index,
+            expected: Vec::new(),
+        };
         let finding = mismatch::describe(&self.lexer.sources, &self.chunk, rule, &found);
         self.lexer.findings.push(more(finding));
     }
 
     /// The text ends here only because a part of it could not be read.
     fn nothing_left_because_incomplete(&self) -> bool {
-        self.lexer.incomplete && self.chunk.token(self.chunk.tokens().len()).is_some_and(|token| token.kind == TokenKind::End)
+        self.lexer.incomplete
+            && self
+                .chunk
+                .token(self.chunk.tokens().len())
+                .is_some_and(|token| token.kind == TokenKind::End)
     }
 }
 
 impl Block {
     fn new(kind: BlockKind, opened: Span, owner: Option<OpenTry>) -> Self {
-        Self { kind, opened, statements: Vec::new(), used: false, owner }
-    }
-}
-
-/// A number of the language has 32 bits.
-fn number(sources: &SourceMap, findings: &mut Findings, span: Span) -> Option<Id> {
-    let digits = sources.words(span);
-    if let Ok(number) = digits.parse() {
-        return Some(number);
-    }
-    let shown: String = digits.chars().take(40).collect();
-    findings.push(
-        Diagnostic::error(Phase::Syntax, span, format!("ERROR: number {shown} is out of range"))
-            .help(format!("numbers go from 0 to {}", Id::MAX)),
-    );
-    None
-}
-
-/// Reads the options and operands of one statement and builds the command; None if anything is wrong.
-fn read_command(
-    lexer: &mut Lexer<'_>,
-    chunk: &Chunk,
-    preamble: &Preamble,
-    options: &ParseOptions,
-    statement: Pair<'_, Rule>,
-) -> Option<Command> {
-    let form = form::of_rule(statement.as_rule())?;
-    let words = form.words.split(' ').count();
-    let head = lexer.sources.join(chunk.token(0)?.span, chunk.token(words - 1)?.span);
-    let mut reader = OptionReader { lexer, chunk, form, given: Vec::new(), failed: false };
-    let mut operands = Operands::default();
-    for part in statement.into_inner() {
-        match part.as_rule() {
-            Rule::option => reader.read(part),
-            Rule::string => operands.text = Some(unquote(part.as_str())),
-            Rule::minus => operands.negative = !operands.negative,
-            Rule::number => {
-                let (span, _) = chunk.ends_of(&part)?;
-                match number(&reader.lexer.sources, &mut reader.lexer.findings, span) {
-                    Some(value) => operands.number = Some((value, span)),
-                    None => reader.failed = true,
-                }
-            }
-            Rule::failed_node => {
-                for option in part.into_inner().filter(|part| part.as_rule() == Rule::option) {
-                    reader.read(option);
-                }
-                operands.groups.push(std::mem::take(&mut reader.given));
-            }
-            _ => {}
+        Self {
+            kind,
+            opened,
+            statements: Vec::new(),
+            used: false,
+            owner,
         }
-    }
-    let OptionReader { given, failed, .. } = reader;
-    if failed {
-        return None;
-    }
-    let sql_directory = options.check_sql_files.then(|| options.directory.clone().unwrap_or_else(PathBuf::new));
-    let mut checker = Checker {
-        form,
-        head,
-        given,
-        operands,
-        preamble,
-        sources: &lexer.sources,
-        findings: &mut lexer.findings,
-        sql_directory,
-        failed: false,
-    };
-    let command = (form.build)(&mut checker);
-    (!checker.failed).then_some(command)
-}
-
-/// Reads options, refusing those the statement does not have and those given twice.
-struct OptionReader<'r, 'a> {
-    lexer: &'r mut Lexer<'a>,
-    chunk: &'r Chunk,
-    form: &'static Form,
-    given: Vec<Given>,
-    failed: bool,
-}
-
-impl OptionReader<'_, '_> {
-    fn read(&mut self, option: Pair<'_, Rule>) {
-        let Some((name, name_pair, value_pair)) = name_and_value(option) else { return };
-        let (Some((first, last)), Some((value_span, _))) = (self.chunk.ends_of(&name_pair), self.chunk.ends_of(&value_pair))
-        else {
-            return;
-        };
-        let name_span = self.lexer.sources.join(first, last);
-        let value = match value_pair.as_rule() {
-            Rule::number => match number(&self.lexer.sources, &mut self.lexer.findings, value_span) {
-                Some(number) => Value::Number(number),
-                None => {
-                    self.failed = true;
-                    return;
-                }
-            },
-            Rule::string => Value::String(unquote(value_pair.as_str())),
-            Rule::boolean => {
-                Value::Boolean(value_pair.into_inner().next().is_some_and(|word| word.as_rule() == Rule::boolean_true))
-            }
-            _ => Value::All,
-        };
-        // `execute only on` as a list is known to one statement only.
-        let list_not_taken = name == OptionName::ExecuteOnlyOn
-            && matches!(value, Value::String(_))
-            && self.form.rule != Rule::execute_script;
-        if !self.form.options.contains(&name) || list_not_taken {
-            self.refuse_unknown(name, name_span, list_not_taken);
-            return;
-        }
-        // A number and a list of the same name are two options to slonik.
-        let same = |given: &&Given| {
-            given.name == name
-                && (name.kind() != ValueKind::NumberOrString
-                    || name == OptionName::Id
-                    || matches!(given.value, Value::String(_)) == matches!(value, Value::String(_)))
-        };
-        if let Some(before) = self.given.iter().find(same) {
-            let message = format!("option {} already defined on line {}", name.label(), before.name_span.line);
-            let before = before.name_span;
-            self.refuse(Diagnostic::error(Phase::Option, name_span, message).related(before, "given here before"));
-            return;
-        }
-        self.given.push(Given { name, value, name_span, value_span });
-    }
-
-    fn refuse_unknown(&mut self, name: OptionName, span: Span, list: bool) {
-        let written = self.lexer.sources.words(span).into_owned();
-        let labels = self.form.options.iter().map(|option| option.words());
-        let options = help::options_of(self.form);
-        let help = match help::nearest(&written, labels) {
-            _ if list => format!("`{}` takes one number behind `execute only on`", self.form.words),
-            Some(near) if near != name.words() => format!("did you mean `{near}`? {options}"),
-            _ => options,
-        };
-        self.refuse(Diagnostic::error(Phase::Option, span, format!("option {} not allowed here", name.label())).help(help));
-    }
-
-    fn refuse(&mut self, finding: Diagnostic) {
-        self.failed = true;
-        self.lexer.findings.push(finding);
-    }
-}
-
-/// The first pair of a rule among pairs and what they hold.
-trait FlattenRule<'i> {
-    fn flatten_rule(self, rule: Rule) -> Option<Pair<'i, Rule>>;
-}
-
-impl<'i> FlattenRule<'i> for pest::iterators::Pairs<'i, Rule> {
-    fn flatten_rule(self, rule: Rule) -> Option<Pair<'i, Rule>> {
-        self.flatten().find(|pair| pair.as_rule() == rule)
     }
 }

@@ -1,6 +1,7 @@
 //! The source line of a finding with carets under the words at fault.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::source::{SourceMap, Span};
 
@@ -20,18 +21,29 @@ pub(crate) fn push(out: &mut String, sources: &SourceMap, span: Span) {
     let (_, after) = text.split_at(start);
     // A bounded look to both sides: a script may be one line of megabytes.
     let near = before.len().saturating_sub(MAX_LINE);
-    let line_start = before.get(near..).and_then(|near_bytes| near_bytes.iter().rposition(|&byte| byte == b'\n'));
+    let line_start = before
+        .get(near..)
+        .and_then(|near_bytes| near_bytes.iter().rposition(|&byte| byte == b'\n'));
     let line_end = after.iter().take(MAX_LINE).position(|&byte| byte == b'\n');
     let whole = (line_start.is_some() || near == 0) && (line_end.is_some() || after.len() <= MAX_LINE);
     let (from, to) = if whole {
-        (line_start.map_or(near, |offset| near + offset + 1), line_end.map_or(text.len(), |offset| start + offset))
+        (
+            line_start.map_or(near, |offset| near + offset + 1),
+            line_end.map_or(text.len(), |offset| start + offset),
+        )
     } else {
         // Too long to be sure where a password starts: only the words themselves.
-        (start, end.min(start + MAX_SHOWN).min(line_end.map_or(text.len(), |offset| start + offset)))
+        (
+            start,
+            end.min(start + MAX_SHOWN)
+                .min(line_end.map_or(text.len(), |offset| start + offset)),
+        )
     };
-    let (Some(lead), Some(words), Some(tail)) =
-        (text.get(from..start), text.get(start..end.min(to).max(start)), text.get(end.min(to).max(start)..to.max(start)))
-    else {
+    let (Some(lead), Some(words), Some(tail)) = (
+        text.get(from..start),
+        text.get(start..end.min(to).max(start)),
+        text.get(end.min(to).max(start)..to.max(start)),
+    ) else {
         return;
     };
     let (lead, words, tail) = (printable(lead), printable(words), printable(tail));
@@ -42,7 +54,11 @@ pub(crate) fn push(out: &mut String, sources: &SourceMap, span: Span) {
     }
     // Masking keeps the number of characters, so the carets stay in place.
     let masked: Vec<char> = mask_passwords(&line).trim_end().chars().collect();
-    let first = if masked.len() > MAX_SHOWN { lead_len.saturating_sub(LEAD) } else { 0 };
+    let first = if masked.len() > MAX_SHOWN {
+        lead_len.saturating_sub(LEAD)
+    } else {
+        0
+    };
     let last = masked.len().min(first + MAX_SHOWN);
     let cut_before = first > 0 || !whole;
     let cut_after = last < masked.len() || !whole;
@@ -50,11 +66,16 @@ pub(crate) fn push(out: &mut String, sources: &SourceMap, span: Span) {
     let mark = |cut: bool| if cut { "…" } else { "" };
     let number = sources.line_of_text(span).to_string();
     let margin = " ".repeat(number.len());
-    out.push_str(&format!("  {number} | {}{shown}{}\n  {margin} | ", mark(cut_before), mark(cut_after)));
+    let (before, after) = (mark(cut_before), mark(cut_after));
+    let _ = write!(out, "  {number} | {before}{shown}{after}\n  {margin} | ");
     if cut_before {
         out.push(' ');
     }
-    out.extend(lead.chars().skip(first).map(|character| if character == '\t' { '\t' } else { ' ' }));
+    out.extend(
+        lead.chars()
+            .skip(first)
+            .map(|character| if character == '\t' { '\t' } else { ' ' }),
+    );
     let carets = words_len.min(last.saturating_sub(lead_len)).max(1);
     out.extend(std::iter::repeat_n('^', carets));
     out.push('\n');
@@ -66,7 +87,13 @@ fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
         .filter(|&character| character != '\r')
-        .map(|character| if character.is_control() && character != '\t' { '\u{fffd}' } else { character })
+        .map(|character| {
+            if character.is_control() && character != '\t' {
+                '\u{fffd}'
+            } else {
+                character
+            }
+        })
         .collect()
 }
 
@@ -90,14 +117,18 @@ pub(crate) fn mask_passwords(text: &str) -> Cow<'_, str> {
         // Up to the last `@` before the path, since a password may hold one.
         let stop = authority.find(['/', '?', '\'', ' ']).unwrap_or(authority.len());
         let authority = authority.get(..stop).unwrap_or_default();
-        if let (Some(colon), Some(sign)) = (authority.find(':'), authority.rfind('@')) {
-            if colon < sign {
-                hidden.push((start + colon + 1, start + sign));
-            }
+        if let (Some(colon), Some(sign)) = (authority.find(':'), authority.rfind('@'))
+            && colon < sign
+        {
+            hidden.push((start + colon + 1, start + sign));
         }
     }
     let stars = text.char_indices().map(|(at, character)| {
-        if hidden.iter().any(|&(start, end)| start <= at && at < end) { '*' } else { character }
+        if hidden.iter().any(|&(start, end)| start <= at && at < end) {
+            '*'
+        } else {
+            character
+        }
     });
     Cow::Owned(stars.collect())
 }
@@ -142,7 +173,10 @@ mod tests {
             ("password='a b' x", "password='***' x"),
             (r"password=a\ b x", r"password=**** x"),
             ("sslpassword=abc", "sslpassword=***"),
-            ("postgres://u:p@w@h/db?password=x&y=1", "postgres://u:***@h/db?password=*&y=1"),
+            (
+                "postgres://u:p@w@h/db?password=x&y=1",
+                "postgres://u:***@h/db?password=*&y=1",
+            ),
             ("postgres://u@h:5/db", "postgres://u@h:5/db"),
             ("password", "password"),
             ("password=é", "password=*"),

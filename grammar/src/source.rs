@@ -51,7 +51,11 @@ pub(crate) struct Define {
 impl Define {
     /// Where the value stands, in the source that defines it.
     pub(crate) fn value_span(&self) -> Span {
-        Span { start: self.start, end: self.end, ..self.name_span }
+        Span {
+            start: self.start,
+            end: self.end,
+            ..self.name_span
+        }
     }
 }
 
@@ -120,11 +124,17 @@ impl SourceMap {
             match &source.origin {
                 Origin::Main => break,
                 Origin::Include(asked) => {
-                    steps.push(Via { span: *asked, label: "included here".to_owned() });
+                    steps.push(Via {
+                        span: *asked,
+                        label: "included here".to_owned(),
+                    });
                     place = *asked;
                 }
                 Origin::Define(define, asked) => {
-                    steps.push(Via { span: *asked, label: format!("in the text of `{}`", define.name) });
+                    steps.push(Via {
+                        span: *asked,
+                        label: format!("in the text of `{}`", define.name),
+                    });
                     place = *asked;
                 }
             }
@@ -136,7 +146,11 @@ impl SourceMap {
     #[must_use]
     pub fn in_file(&self, span: Span) -> Span {
         let mut place = span;
-        while let Some(Source { origin: Origin::Define(_, asked), .. }) = self.sources.get(place.source as usize) {
+        while let Some(Source {
+            origin: Origin::Define(_, asked),
+            ..
+        }) = self.sources.get(place.source as usize)
+        {
             place = *asked;
         }
         place
@@ -155,13 +169,20 @@ impl SourceMap {
         let (mut first, mut last) = (first, last);
         // A source is always numbered higher than the one that asked for it.
         while first.source != last.source {
-            let deeper = if first.source > last.source { &mut first } else { &mut last };
+            let deeper = if first.source > last.source {
+                &mut first
+            } else {
+                &mut last
+            };
             match self.asked_from(*deeper) {
                 Some(asked) => *deeper = asked,
                 None => return first,
             }
         }
-        Span { end: last.end.max(first.end), ..first }
+        Span {
+            end: last.end.max(first.end),
+            ..first
+        }
     }
 
     fn asked_from(&self, span: Span) -> Option<Span> {
@@ -192,7 +213,10 @@ impl SourceMap {
     pub(crate) fn add_file(&mut self, name: String, bytes: Vec<u8>, origin: Origin) -> (u32, Arc<[u8]>) {
         let bytes: Arc<[u8]> = bytes.into();
         let text = position(self.texts.len());
-        self.texts.push(Arc::new(Text { name, bytes: Arc::clone(&bytes) }));
+        self.texts.push(Arc::new(Text {
+            name,
+            bytes: Arc::clone(&bytes),
+        }));
         (self.push(Source { text, origin }), bytes)
     }
 
@@ -204,10 +228,19 @@ impl SourceMap {
 
     /// Adds one use of a `define`; returns the number of the source and the text that holds the value.
     pub(crate) fn add_define(&mut self, define: &Arc<Define>, used: Span) -> (u32, Arc<[u8]>) {
-        let (text, bytes) = self.sources.get(define.name_span.source as usize).map_or((0, None), |source| {
-            (source.text, self.texts.get(source.text as usize).map(|text| Arc::clone(&text.bytes)))
-        });
-        let source = Source { text, origin: Origin::Define(Arc::clone(define), used) };
+        let (text, bytes) = self
+            .sources
+            .get(define.name_span.source as usize)
+            .map_or((0, None), |source| {
+                (
+                    source.text,
+                    self.texts.get(source.text as usize).map(|text| Arc::clone(&text.bytes)),
+                )
+            });
+        let source = Source {
+            text,
+            origin: Origin::Define(Arc::clone(define), used),
+        };
         (self.push(source), bytes.unwrap_or_else(|| Arc::from([].as_slice())))
     }
 
@@ -224,7 +257,12 @@ mod tests {
     use super::*;
 
     fn span(source: u32, start: u32, end: u32, line: u32) -> Span {
-        Span { source, start, end, line }
+        Span {
+            source,
+            start,
+            end,
+            line,
+        }
     }
 
     #[test]
@@ -232,9 +270,17 @@ mod tests {
         let mut map = SourceMap::default();
         let (main, _) = map.add_file("main".into(), b"@s (id = 1);".to_vec(), Origin::Main);
         let used = span(main, 0, 2, 1);
-        let define = Arc::new(Define { name: "s".into(), name_span: span(main, 0, 0, 1), start: 3, end: 5 });
+        let define = Arc::new(Define {
+            name: "s".into(),
+            name_span: span(main, 0, 0, 1),
+            start: 3,
+            end: 5,
+        });
         let (inner, _) = map.add_define(&define, used);
-        assert_eq!(map.join(span(inner, 3, 5, 1), span(main, 11, 12, 1)), span(main, 0, 12, 1));
+        assert_eq!(
+            map.join(span(inner, 3, 5, 1), span(main, 11, 12, 1)),
+            span(main, 0, 12, 1)
+        );
         assert_eq!(map.file(span(inner, 3, 5, 1)), "main");
         assert_eq!(map.via(span(inner, 3, 5, 1)).len(), 1);
     }

@@ -1,7 +1,12 @@
 //! The grammar as pest reads it, and the tokens of one step of the script.
 
 mod rules {
-    #![allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated from slonik.pest")]
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::pedantic,
+        reason = "generated from slonik.pest"
+    )]
 
     #[derive(pest_derive::Parser)]
     #[grammar = "slonik.pest"]
@@ -12,7 +17,7 @@ use pest::Parser as _;
 use pest::error::{Error, ErrorVariant, InputLocation};
 use pest::iterators::Pair;
 
-pub(crate) use rules::Rule;
+pub(crate) use rules::{Rule, SlonikParser};
 
 use crate::lexer::{Lexer, Token, TokenKind};
 use crate::source::Span;
@@ -107,8 +112,11 @@ impl Chunk {
     pub(crate) fn parse(&self, rule: Rule) -> Result<Pair<'_, Rule>, Mismatch> {
         let base = self.base();
         let text = self.text.get(base..).unwrap_or_default();
-        match rules::SlonikParser::parse(rule, text) {
-            Ok(mut pairs) => pairs.next().ok_or(Mismatch { index: 0, expected: Vec::new() }),
+        match SlonikParser::parse(rule, text) {
+            Ok(mut pairs) => pairs.next().ok_or(Mismatch {
+                index: 0,
+                expected: Vec::new(),
+            }),
             Err(error) => Err(self.mismatch(base, &error)),
         }
     }
@@ -118,7 +126,7 @@ impl Chunk {
     /// This is what nearly every step takes: it spares pest trying all other statements first.
     pub(crate) fn parse_as(&self, rule: Rule) -> Option<Pair<'_, Rule>> {
         let text = self.text.get(self.base()..).unwrap_or_default();
-        let pair = rules::SlonikParser::parse(rule, text).ok()?.next()?;
+        let pair = SlonikParser::parse(rule, text).ok()?.next()?;
         let rest = text.get(pair.as_span().end()..)?;
         rest.bytes().all(|byte| byte == b'\n').then_some(pair)
     }
@@ -142,14 +150,22 @@ impl Chunk {
             Some(index) => index + 1,
             None => 0,
         };
-        Mismatch { index: index.saturating_sub(self.first), expected }
+        Mismatch {
+            index: index.saturating_sub(self.first),
+            expected,
+        }
     }
 
     /// The index of the unused token a pair starts with (`from_end`: ends with).
     fn index_of(&self, pair: &Pair<'_, Rule>, last: bool) -> usize {
         let base = self.base();
         let span = pair.as_span();
-        let offset = base + if last { span.end().saturating_sub(1).max(span.start()) } else { span.start() };
+        let offset = base
+            + if last {
+                span.end().saturating_sub(1).max(span.start())
+            } else {
+                span.start()
+            };
         self.starts.partition_point(|&start| start <= offset).saturating_sub(1)
     }
 

@@ -24,7 +24,10 @@ impl Lexer<'_> {
         let path_end = if frame.peek() == Some(b'<') && path_start >= frame.no_bracket_before {
             let line_end = frame.line_end();
             let path = frame.bytes.get(path_start..line_end).unwrap_or_default();
-            let found = path.iter().position(|&byte| byte == b'>').map(|offset| path_start + offset);
+            let found = path
+                .iter()
+                .position(|&byte| byte == b'>')
+                .map(|offset| path_start + offset);
             if found.is_none() {
                 frame.no_bracket_before = line_end;
             }
@@ -34,7 +37,10 @@ impl Lexer<'_> {
         };
         let Some(path_end) = path_end else {
             let rest = frame.rest();
-            let stop = rest.iter().position(|&byte| matches!(byte, b';' | b'\n')).unwrap_or(rest.len());
+            let stop = rest
+                .iter()
+                .position(|&byte| matches!(byte, b';' | b'\n'))
+                .unwrap_or(rest.len());
             let semicolon = usize::from(rest.get(stop) == Some(&b';'));
             frame.at += stop + semicolon;
             self.refuse_source(
@@ -66,7 +72,8 @@ impl Lexer<'_> {
         let shown = String::from_utf8_lossy(name).into_owned();
         let path = self.resolve(Path::new(OsStr::from_bytes(name)));
         let not_found = |reason: &str| {
-            Diagnostic::error(Phase::Include, asked, format!("Include file ({shown}) not found")).help(reason.to_owned())
+            Diagnostic::error(Phase::Include, asked, format!("Include file ({shown}) not found"))
+                .help(reason.to_owned())
         };
         let resolved = match path.canonicalize() {
             Ok(resolved) => resolved,
@@ -77,7 +84,10 @@ impl Lexer<'_> {
                 } else if path.is_absolute() && self.options.directory.is_none() {
                     format!("`{}`: {}", path.display(), plain_error(&error))
                 } else {
-                    format!("{}; a relative name starts at the working directory", plain_error(&error))
+                    format!(
+                        "{}; a relative name starts at the working directory",
+                        plain_error(&error)
+                    )
                 };
                 self.refuse_source(not_found(&reason));
                 return;
@@ -118,9 +128,18 @@ impl Lexer<'_> {
     }
 
     pub(super) fn push_file(&mut self, source: u32, bytes: Arc<[u8]>, path: Option<PathBuf>) {
-        let at = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let at = if bytes.starts_with(BYTE_ORDER_MARK) {
+            BYTE_ORDER_MARK.len()
+        } else {
+            0
+        };
         let end = bytes.len();
-        let whole = Span { source, start: 0, end: 0, line: 1 };
+        let whole = Span {
+            source,
+            start: 0,
+            end: 0,
+            line: 1,
+        };
         if self.frames.is_empty() && end > MAX_BYTES {
             let finding = format!("ERROR: the script is longer than {} MiB", MAX_BYTES >> 20);
             self.refuse_source(Diagnostic::error(Phase::Syntax, whole, finding).help("split the script"));
@@ -148,7 +167,10 @@ impl Lexer<'_> {
 
     /// Where a name in the script points to on disk.
     pub(crate) fn resolve(&self, name: &Path) -> PathBuf {
-        self.options.directory.as_ref().map_or_else(|| name.to_owned(), |directory| directory.join(name))
+        self.options
+            .directory
+            .as_ref()
+            .map_or_else(|| name.to_owned(), |directory| directory.join(name))
     }
 }
 

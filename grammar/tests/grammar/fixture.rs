@@ -6,7 +6,10 @@ use trunkline_grammar::{ParseOptions, Parsed, Severity, parse_text};
 pub(crate) const PREAMBLE: &str = "cluster name = c;\nnode 1 admin conninfo = 'dbname=a';\nnode 2 admin conninfo = 'dbname=b';\nnode 3 admin conninfo = 'dbname=c';\n";
 
 pub(crate) fn options() -> ParseOptions {
-    ParseOptions { check_sql_files: false, ..ParseOptions::default() }
+    ParseOptions {
+        check_sql_files: false,
+        ..ParseOptions::default()
+    }
 }
 
 pub(crate) fn parse(text: impl Into<Vec<u8>>) -> Parsed {
@@ -15,15 +18,26 @@ pub(crate) fn parse(text: impl Into<Vec<u8>>) -> Parsed {
 
 /// All findings, as slonik prints them.
 pub(crate) fn rendered(parsed: &Parsed) -> String {
-    parsed.diagnostics.iter().map(|finding| finding.render(&parsed.sources)).collect()
+    parsed
+        .diagnostics
+        .iter()
+        .map(|finding| finding.render(&parsed.sources))
+        .collect()
 }
 
 /// Findings of a whole script, rendered; a script without errors must come out whole.
 #[track_caller]
 pub(crate) fn check_whole(text: impl Into<Vec<u8>>, expected: &str) {
     let parsed = parse(text);
-    let errors = parsed.diagnostics.iter().any(|finding| finding.severity == Severity::Error);
-    assert_eq!(parsed.script.is_some(), !errors, "a script comes out exactly when there is no error");
+    let errors = parsed
+        .diagnostics
+        .iter()
+        .any(|finding| finding.severity == Severity::Error);
+    assert_eq!(
+        parsed.script.is_some(),
+        !errors,
+        "a script comes out exactly when there is no error"
+    );
     assert_eq!(rendered(&parsed).trim_end(), dedent(expected).trim_end());
 }
 
@@ -53,5 +67,6 @@ fn dedent(text: &str) -> String {
         .map(|line| line.len() - line.trim_start_matches(' ').len())
         .min()
         .unwrap_or(0);
-    lines.iter().map(|line| format!("{}\n", line.get(indent..).unwrap_or(""))).collect()
+    let cut: Vec<&str> = lines.iter().map(|line| line.get(indent..).unwrap_or("")).collect();
+    cut.join("\n")
 }

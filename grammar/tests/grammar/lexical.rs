@@ -13,7 +13,10 @@ fn read_files(files: &[(&str, &str)]) -> (TempDir, Parsed) {
     for (name, text) in files {
         fs::write(directory.path().join(name), text).unwrap();
     }
-    let options = ParseOptions { directory: Some(directory.path().to_owned()), ..ParseOptions::default() };
+    let options = ParseOptions {
+        directory: Some(directory.path().to_owned()),
+        ..ParseOptions::default()
+    };
     let text = fs::read(directory.path().join(files[0].0)).unwrap();
     let parsed = parse_text(files[0].0, text, &options);
     (directory, parsed)
@@ -22,12 +25,22 @@ fn read_files(files: &[(&str, &str)]) -> (TempDir, Parsed) {
 #[track_caller]
 fn statements_of(parsed: &Parsed) -> Vec<String> {
     assert_eq!(rendered(parsed), "");
-    parsed.script.as_ref().unwrap().statements.iter().map(ToString::to_string).collect()
+    parsed
+        .script
+        .as_ref()
+        .unwrap()
+        .statements
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
 fn comments_and_blanks_stand_anywhere() {
-    check_reads("# a ' comment ; \n\x0c\tlock\rset(id#x\n=1,origin=1)\n;#end", "lock set (id = 1, origin = 1);");
+    check_reads(
+        "# a ' comment ; \n\x0c\tlock\rset(id#x\n=1,origin=1)\n;#end",
+        "lock set (id = 1, origin = 1);",
+    );
 }
 
 #[test]
@@ -47,7 +60,10 @@ fn a_definition_runs_to_the_last_semicolon_of_its_line() {
     // A name is looked up when the text is used, not when it is written.
     check_reads("define a @b;\ndefine b 7;\nexit @a;", "exit 7;");
     // Tokens do not grow together.
-    check_reads("define lo lock;\n@lo set (id = 1, origin = 1);", "lock set (id = 1, origin = 1);");
+    check_reads(
+        "define lo lock;\n@lo set (id = 1, origin = 1);",
+        "lock set (id = 1, origin = 1);",
+    );
     check(
         "define one 1;\nexit @one@one;",
         "
@@ -142,15 +158,25 @@ fn errors_inside_definitions_show_both_places() {
 #[test]
 fn includes_are_read_in_place() {
     let (_keep, parsed) = read_files(&[
-        ("main", "include <head>;\nexit INCLUDE<number> ;;\ninclude <tail>\n;echo 'end';"),
+        (
+            "main",
+            "include <head>;\nexit INCLUDE<number> ;;\ninclude <tail>\n;echo 'end';",
+        ),
         ("head", PREAMBLE),
         ("number", "3"),
         ("tail", "echo 'in';\ninclude <deep>"),
         ("deep", "date;"),
     ]);
-    assert_eq!(statements_of(&parsed), ["exit 3;", "echo 'in';", "date (format = '%F %T');", "echo 'end';"]);
+    assert_eq!(
+        statements_of(&parsed),
+        ["exit 3;", "echo 'in';", "date (format = '%F %T');", "echo 'end';"]
+    );
     let script = parsed.script.unwrap();
-    let places: Vec<String> = script.statements.iter().map(|statement| parsed.sources.location(statement.span)).collect();
+    let places: Vec<String> = script
+        .statements
+        .iter()
+        .map(|statement| parsed.sources.location(statement.span))
+        .collect();
     assert_eq!(places, ["main:2", "tail:1", "deep:1", "main:4"]);
     assert_eq!(parsed.sources.location(script.nodes[0].span), "head:2");
 }
@@ -181,7 +207,10 @@ fn errors_in_included_files_say_how_they_came_in() {
 
 #[test]
 fn a_missing_include_is_named_and_nothing_that_follows_from_it() {
-    let (_keep, parsed) = read_files(&[("main", "include <nodes.preamble>;\nlock set (id = 1, origin = 1);\nlok set;")]);
+    let (_keep, parsed) = read_files(&[(
+        "main",
+        "include <nodes.preamble>;\nlock set (id = 1, origin = 1);\nlok set;",
+    )]);
     assert_eq!(parsed.exit_code(), Some(1));
     assert_eq!(
         rendered(&parsed),
@@ -196,7 +225,11 @@ main:3: ERROR: syntax error at or near lok
 "
     );
     let (_keep, parsed) = read_files(&[("main", "include < head >;"), ("head", "")]);
-    assert!(rendered(&parsed).contains("help: blanks belong to the name: write `include <head>;`"), "{}", rendered(&parsed));
+    assert!(
+        rendered(&parsed).contains("help: blanks belong to the name: write `include <head>;`"),
+        "{}",
+        rendered(&parsed)
+    );
 }
 
 #[test]
@@ -213,26 +246,49 @@ fn an_include_that_makes_no_sense() {
 
 #[test]
 fn a_file_that_includes_itself() {
-    let (_keep, parsed) = read_files(&[("main", "include <head>;\ninclude <a>;\ndate;"), ("head", PREAMBLE), ("a", "include <b>;"), ("b", "include <a>;")]);
+    let (_keep, parsed) = read_files(&[
+        ("main", "include <head>;\ninclude <a>;\ndate;"),
+        ("head", PREAMBLE),
+        ("a", "include <b>;"),
+        ("b", "include <a>;"),
+    ]);
     assert_eq!(parsed.exit_code(), Some(1));
     let text = rendered(&parsed);
-    assert!(text.starts_with("b:1: Include file (a) includes itself, directly or through others\n"), "{text}");
+    assert!(
+        text.starts_with("b:1: Include file (a) includes itself, directly or through others\n"),
+        "{text}"
+    );
 }
 
 #[test]
 fn includes_are_nested_to_a_bound() {
     let directory = TempDir::new().unwrap();
     for level in 0..200 {
-        fs::write(directory.path().join(format!("f{level}")), format!("include <f{}>;", level + 1)).unwrap();
+        fs::write(
+            directory.path().join(format!("f{level}")),
+            format!("include <f{}>;", level + 1),
+        )
+        .unwrap();
     }
-    let options = ParseOptions { directory: Some(directory.path().to_owned()), ..ParseOptions::default() };
+    let options = ParseOptions {
+        directory: Some(directory.path().to_owned()),
+        ..ParseOptions::default()
+    };
     let parsed = parse_text("main", "include <f0>;", &options);
-    assert!(rendered(&parsed).contains("nested deeper than 128"), "{}", rendered(&parsed));
+    assert!(
+        rendered(&parsed).contains("nested deeper than 128"),
+        "{}",
+        rendered(&parsed)
+    );
 }
 
 #[test]
 fn the_same_file_may_be_included_many_times() {
-    let (_keep, parsed) = read_files(&[("main", "include <head>;\ninclude <a>; include <a>;"), ("head", PREAMBLE), ("a", "date;")]);
+    let (_keep, parsed) = read_files(&[
+        ("main", "include <head>;\ninclude <a>; include <a>;"),
+        ("head", PREAMBLE),
+        ("a", "date;"),
+    ]);
     assert_eq!(statements_of(&parsed).len(), 2);
 }
 

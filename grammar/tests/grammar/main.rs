@@ -6,4 +6,5 @@ mod lexical;
 mod messages;
 mod oracle;
 mod properties;
+mod semantics;
 mod statements;

@@ -81,12 +81,19 @@ fn says_what_the_original_says() {
             .stdin(Stdio::null())
             .output()
             .expect("the original runs");
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout)
+        );
         // Its first syntax error stands for all; a definition restarts its line count.
         let syntax_error = said.lines().find(|line| line.contains("syntax error"));
         let theirs: Vec<&str> = match syntax_error {
             Some(line) => vec![line],
-            None => said.lines().filter(|line| line.contains("rror:") || line.contains(" option ") || line.contains("wait for")).collect(),
+            None => said
+                .lines()
+                .filter(|line| line.contains("rror:") || line.contains(" option ") || line.contains("wait for"))
+                .collect(),
         };
         let parsed = parse(text.clone());
         let ours: Vec<String> = parsed
@@ -97,11 +104,18 @@ fn says_what_the_original_says() {
             .collect();
         for line in theirs {
             let message = line.splitn(3, ':').nth(2).unwrap_or(line).trim();
-            let place = if script.contains('@') { "" } else { line.rsplit_once(&format!(" {message}")).unwrap().0 };
+            let place = if script.contains('@') {
+                ""
+            } else {
+                line.rsplit_once(&format!(" {message}")).unwrap().0
+            };
             let same = |our: &String| our.starts_with(place) && our.contains(message);
             // A file is only looked at when the test allows it.
             let expected = !message.contains("No such file");
-            assert!(!expected || ours.iter().any(same), "{script}\ntheirs: {line}\nours: {ours:#?}");
+            assert!(
+                !expected || ours.iter().any(same),
+                "{script}\ntheirs: {line}\nours: {ours:#?}"
+            );
         }
         assert_eq!(output.status.code(), parsed.exit_code().map(i32::from), "{script}");
     }

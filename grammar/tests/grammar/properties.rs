@@ -1,5 +1,6 @@
 //! What holds for every script: it reads back as written, and nothing makes the parser fall over.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
@@ -12,7 +13,12 @@ use trunkline_grammar::{
 
 use crate::fixture::{PREAMBLE, parse, rendered};
 
-const NOWHERE: Span = Span { source: 0, start: 0, end: 0, line: 0 };
+const NOWHERE: Span = Span {
+    source: 0,
+    start: 0,
+    end: 0,
+    line: 0,
+};
 
 /// Numbers of nodes in the preamble of generated scripts.
 const NODES: std::ops::Range<i32> = 1..6;
@@ -26,7 +32,11 @@ fn count() -> impl Strategy<Value = u32> {
 }
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof!["[a-z' ;#@{}()\\\\\"\n\t-]{0,12}", "[^\0]{0,12}", Just("@NAME; # 'x'".to_owned())]
+    prop_oneof![
+        "[a-z' ;#@{}()\\\\\"\n\t-]{0,12}",
+        "[^\0]{0,12}",
+        Just("@NAME; # 'x'".to_owned())
+    ]
 }
 
 fn choice() -> impl Strategy<Value = NodeChoice> {
@@ -39,7 +49,10 @@ fn other_and_node() -> impl Strategy<Value = (i32, i32)> {
 }
 
 fn selection() -> impl Strategy<Value = ObjectSelection> {
-    prop_oneof![text().prop_map(ObjectSelection::Name), text().prop_map(ObjectSelection::Pattern)]
+    prop_oneof![
+        text().prop_map(ObjectSelection::Name),
+        text().prop_map(ObjectSelection::Pattern)
+    ]
 }
 
 fn failed_node() -> impl Strategy<Value = FailedNode> {
@@ -71,14 +84,21 @@ fn plain() -> impl Strategy<Value = Command> {
         (NODES, text()).prop_map(|(id, comment)| Command::InitCluster { id, comment }),
         (NODES, NODES, text())
             .prop_filter("different", |(id, event_node, _)| id != event_node)
-            .prop_map(|(id, event_node, comment)| Command::StoreNode { id, comment, event_node }),
+            .prop_map(|(id, event_node, comment)| Command::StoreNode {
+                id,
+                comment,
+                event_node
+            }),
         (vec(id(), 1..4), NODES)
             .prop_filter("different", |(ids, event_node)| !ids.contains(event_node))
             .prop_map(|(ids, event_node)| Command::DropNode { ids, event_node }),
         (id(), NODES, text()).prop_map(|(id, provider, comment)| Command::ClonePrepare { id, provider, comment }),
         (NODES, id()).prop_map(|(id, provider)| Command::CloneFinish { id, provider }),
-        (NODES, id(), NODES)
-            .prop_map(|(origin, provider, receiver)| Command::ResubscribeNode { origin, provider, receiver }),
+        (NODES, id(), NODES).prop_map(|(origin, provider, receiver)| Command::ResubscribeNode {
+            origin,
+            provider,
+            receiver
+        }),
         (id(), NODES, of(id())).prop_map(|(set_id, event_node, execute_only_on)| Command::RepairConfig {
             set_id,
             event_node,
@@ -91,10 +111,21 @@ fn plain() -> impl Strategy<Value = Command> {
             conninfo,
             connretry
         }),
-        (id(), id(), NODES).prop_map(|(server, client, event_node)| Command::DropPath { server, client, event_node }),
-        (id(), id(), NODES)
-            .prop_map(|(origin, provider, receiver)| Command::StoreListen { origin, provider, receiver }),
-        (id(), id(), NODES).prop_map(|(origin, provider, receiver)| Command::DropListen { origin, provider, receiver }),
+        (id(), id(), NODES).prop_map(|(server, client, event_node)| Command::DropPath {
+            server,
+            client,
+            event_node
+        }),
+        (id(), id(), NODES).prop_map(|(origin, provider, receiver)| Command::StoreListen {
+            origin,
+            provider,
+            receiver
+        }),
+        (id(), id(), NODES).prop_map(|(origin, provider, receiver)| Command::DropListen {
+            origin,
+            provider,
+            receiver
+        }),
     ];
     let sets = prop_oneof![
         (id(), NODES, text()).prop_map(|(id, origin, comment)| Command::CreateSet { id, origin, comment }),
@@ -108,19 +139,46 @@ fn plain() -> impl Strategy<Value = Command> {
             new_origin
         }),
         (id(), NODES, id(), any::<bool>(), any::<bool>()).prop_map(|(id, provider, receiver, forward, omit_copy)| {
-            Command::SubscribeSet { id, provider, receiver, forward, omit_copy }
+            Command::SubscribeSet {
+                id,
+                provider,
+                receiver,
+                forward,
+                omit_copy,
+            }
         }),
         (id(), NODES).prop_map(|(id, receiver)| Command::UnsubscribeSet { id, receiver }),
     ];
     let members = prop_oneof![
-        (id(), of(NODES), of(id()), selection(), of(text()), of(text()), any::<bool>()).prop_map(
-            |(set_id, origin, id, tables, key, comment, add_sequences)| {
+        (
+            id(),
+            of(NODES),
+            of(id()),
+            selection(),
+            of(text()),
+            of(text()),
+            any::<bool>()
+        )
+            .prop_map(|(set_id, origin, id, tables, key, comment, add_sequences)| {
                 let key = key.filter(|_| matches!(tables, ObjectSelection::Name(_)));
-                Command::SetAddTable { set_id, origin, id, tables, key, comment, add_sequences }
-            }
-        ),
+                Command::SetAddTable {
+                    set_id,
+                    origin,
+                    id,
+                    tables,
+                    key,
+                    comment,
+                    add_sequences,
+                }
+            }),
         (id(), of(NODES), of(id()), selection(), of(text())).prop_map(|(set_id, origin, id, sequences, comment)| {
-            Command::SetAddSequence { set_id, origin, id, sequences, comment }
+            Command::SetAddSequence {
+                set_id,
+                origin,
+                id,
+                sequences,
+                comment,
+            }
         }),
         (id(), NODES).prop_map(|(id, origin)| Command::SetDropTable { id, origin }),
         (id(), NODES).prop_map(|(id, origin)| Command::SetDropSequence { id, origin }),
@@ -148,9 +206,18 @@ fn statements() -> impl Strategy<Value = Vec<Statement>> {
     let command = |command| statement_of(StatementKind::Command(command));
     let leaf = prop_oneof![4 => plain(), 1 => wait()].prop_map(command);
     let statement = leaf.prop_recursive(3, 24, 4, move |inner| {
-        (vec(plain().prop_map(command), 1..4), of(vec(inner.clone(), 1..4)), of(vec(inner, 1..4))).prop_map(
-            |(body, on_error, on_success)| statement_of(StatementKind::Try(TryBlock { body, on_error, on_success })),
+        (
+            vec(plain().prop_map(command), 1..4),
+            of(vec(inner.clone(), 1..4)),
+            of(vec(inner, 1..4)),
         )
+            .prop_map(|(body, on_error, on_success)| {
+                statement_of(StatementKind::Try(TryBlock {
+                    body,
+                    on_error,
+                    on_success,
+                }))
+            })
     });
     vec(statement, 1..6)
 }
@@ -162,7 +229,11 @@ fn script() -> impl Strategy<Value = Script> {
         cluster_span: NOWHERE,
         nodes: NODES
             .zip(conninfos)
-            .map(|(id, conninfo)| AdminNode { id, conninfo, span: NOWHERE })
+            .map(|(id, conninfo)| AdminNode {
+                id,
+                conninfo,
+                span: NOWHERE,
+            })
             .collect(),
         statements,
     })
@@ -174,7 +245,11 @@ fn forget_spans(script: &mut Script) {
             statement.span = NOWHERE;
             if let StatementKind::Try(block) = &mut statement.kind {
                 forget(&mut block.body);
-                block.on_error.iter_mut().chain(&mut block.on_success).for_each(|inner| forget(inner));
+                block
+                    .on_error
+                    .iter_mut()
+                    .chain(&mut block.on_success)
+                    .for_each(|inner| forget(inner));
             }
         }
     }
@@ -241,8 +316,8 @@ proptest! {
     }
 }
 
-/// Generous for a slow machine with a debug build, hopeless for anything quadratic.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Generous for a busy machine with a debug build, hopeless for anything quadratic.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[track_caller]
 fn check_quick(what: &str, text: String) {
@@ -255,7 +330,7 @@ fn check_quick(what: &str, text: String) {
 
 #[test]
 fn long_scripts_take_linear_time() {
-    const LENGTH: usize = 1 << 19;
+    const LENGTH: usize = 1 << 17;
     let long = |unit: &str| unit.repeat(LENGTH / unit.len());
     for unit in [
         "lock set (id = 1, origin = 1);\n",
@@ -289,21 +364,43 @@ fn long_scripts_take_linear_time() {
         check_quick(unit, format!("{PREAMBLE}{}", long(unit)));
     }
     check_quick("one string", format!("{PREAMBLE}echo '{}';", long("x'' y\n")));
-    check_quick("one statement", format!("{PREAMBLE}lock set ({} origin=1);", long("id = 1, ")));
-    check_quick("one failover", format!("{PREAMBLE}failover ({} node=(id=1,backup node=2));", long("node=(id=1,backup node=2), ")));
-    check_quick("many definitions", format!("{PREAMBLE}{}@x", (0..10_000).map(|n| format!("define n{n} @m{n};\n@n{n}\n")).collect::<String>()));
+    check_quick(
+        "one statement",
+        format!("{PREAMBLE}lock set ({} origin=1);", long("id = 1, ")),
+    );
+    check_quick(
+        "one failover",
+        format!(
+            "{PREAMBLE}failover ({} node=(id=1,backup node=2));",
+            long("node=(id=1,backup node=2), ")
+        ),
+    );
+    check_quick(
+        "many definitions",
+        format!(
+            "{PREAMBLE}{}@x",
+            (0..10_000)
+                .map(|n| format!("define n{n} @m{n};\n@n{n}"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        ),
+    );
 }
 
 #[test]
 fn expansion_is_bounded() {
-    let mut text = PREAMBLE.to_owned();
-    text.push_str("define n0 date;;\n");
+    let mut text = format!("{PREAMBLE}define n0 date; {};\n", " ".repeat(200_000));
     for level in 1..60 {
-        text.push_str(&format!("define n{level} @n{0} @n{0};\n", level - 1));
+        let below = level - 1;
+        writeln!(text, "define n{level} @n{below} @n{below};").unwrap();
     }
     text.push_str("@n59\n");
     let begin = Instant::now();
     let parsed = parse(text);
-    assert!(rendered(&parsed).contains("longer than 64 MiB"), "{}", rendered(&parsed));
-    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    assert!(
+        rendered(&parsed).contains("longer than 32 MiB"),
+        "{}",
+        rendered(&parsed)
+    );
+    assert!(begin.elapsed() < PATIENCE * 4, "{:?}", begin.elapsed());
 }

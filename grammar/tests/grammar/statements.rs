@@ -28,19 +28,37 @@ fn wait_for_event() {
 
 #[test]
 fn node_statements() {
-    check_reads("init cluster (id=1);", "init cluster (id = 1, comment = 'Initial Node');");
-    check_reads("store node (id=2, event node=1);", "store node (id = 2, comment = '', event node = 1);");
+    check_reads(
+        "init cluster (id=1);",
+        "init cluster (id = 1, comment = 'Initial Node');",
+    );
+    check_reads(
+        "store node (id=2, event node=1);",
+        "store node (id = 2, comment = '', event node = 1);",
+    );
     check_reads("drop node (id=9, event node=1);", "drop node (id = 9, event node = 1);");
-    check_reads("drop node (id=' 8 ,9', event node=1);", "drop node (id = '8,9', event node = 1);");
+    check_reads(
+        "drop node (id=' 8 ,9', event node=1);",
+        "drop node (id = '8,9', event node = 1);",
+    );
     check_reads("uninstall node (id=1);", "uninstall node (id = 1);");
     check_reads("update functions (id=1);", "update functions (id = 1);");
-    check_reads("clone prepare (id=9, provider=1);", "clone prepare (id = 9, provider = 1, comment = 'Node 9');");
-    check_reads("clone finish (id=2, provider=1);", "clone finish (id = 2, provider = 1);");
+    check_reads(
+        "clone prepare (id=9, provider=1);",
+        "clone prepare (id = 9, provider = 1, comment = 'Node 9');",
+    );
+    check_reads(
+        "clone finish (id=2, provider=1);",
+        "clone finish (id = 2, provider = 1);",
+    );
     check_reads(
         "resubscribe node (origin=1, provider=2, receiver=3);",
         "resubscribe node (origin = 1, provider = 2, receiver = 3);",
     );
-    check_reads("repair config (set id=1);", "repair config (set id = 1, event node = 1);");
+    check_reads(
+        "repair config (set id=1);",
+        "repair config (set id = 1, event node = 1);",
+    );
     check_reads(
         "repair config (set id=1, event node=2, execute only on=3);",
         "repair config (set id = 1, event node = 2, execute only on = 3);",
@@ -50,7 +68,10 @@ fn node_statements() {
         "failover (node=(id=8, backup node=1), node=(backup node=2, id=9));",
         "failover (node = (id = 8, backup node = 1), node = (id = 9, backup node = 2));",
     );
-    check_reads("failover (node=(id=8, backup node=1));", "failover (id = 8, backup node = 1);");
+    check_reads(
+        "failover (node=(id=8, backup node=1));",
+        "failover (id = 8, backup node = 1);",
+    );
 }
 
 #[test]
@@ -59,12 +80,18 @@ fn path_and_listen_statements() {
         "store path (server=9, client=1, conninfo='host=x');",
         "store path (server = 9, client = 1, conninfo = 'host=x', connretry = 10);",
     );
-    check_reads("drop path (server=9, client=1);", "drop path (server = 9, client = 1, event node = 1);");
+    check_reads(
+        "drop path (server=9, client=1);",
+        "drop path (server = 9, client = 1, event node = 1);",
+    );
     check_reads(
         "drop path (server=9, client=8, event node=2);",
         "drop path (server = 9, client = 8, event node = 2);",
     );
-    check_reads("store listen (origin=9, receiver=1);", "store listen (origin = 9, receiver = 1, provider = 9);");
+    check_reads(
+        "store listen (origin=9, receiver=1);",
+        "store listen (origin = 9, receiver = 1, provider = 9);",
+    );
     check_reads(
         "drop listen (origin=9, receiver=1, provider=8);",
         "drop listen (origin = 9, receiver = 1, provider = 8);",
@@ -78,7 +105,10 @@ fn set_statements() {
         "create set (id = 0, origin = 1, comment = 'A replication set so boring no one thought to give it a name');",
     );
     check_reads("drop set (id=1, origin=1);", "drop set (id = 1, origin = 1);");
-    check_reads("merge set (id=1, add id=2, origin=1);", "merge set (id = 1, add id = 2, origin = 1);");
+    check_reads(
+        "merge set (id=1, add id=2, origin=1);",
+        "merge set (id = 1, add id = 2, origin = 1);",
+    );
     check_reads("lock set (id=1, origin=1);", "lock set (id = 1, origin = 1);");
     check_reads("unlock set (id=1, origin=1);", "unlock set (id = 1, origin = 1);");
     check_reads(
@@ -89,13 +119,23 @@ fn set_statements() {
         "subscribe set (id=1, provider=1, receiver=9);",
         "subscribe set (id = 1, provider = 1, receiver = 9, forward = no, omit copy = no);",
     );
-    for (word, value) in [("yes", "yes"), ("on", "yes"), ("true", "yes"), ("no", "no"), ("off", "no"), ("false", "no")] {
+    for (word, value) in [
+        ("yes", "yes"),
+        ("on", "yes"),
+        ("true", "yes"),
+        ("no", "no"),
+        ("off", "no"),
+        ("false", "no"),
+    ] {
         check_reads(
             &format!("subscribe set (id=1, provider=1, receiver=9, forward={word}, omit copy={word});"),
             &format!("subscribe set (id = 1, provider = 1, receiver = 9, forward = {value}, omit copy = {value});"),
         );
     }
-    check_reads("unsubscribe set (id=1, receiver=2);", "unsubscribe set (id = 1, receiver = 2);");
+    check_reads(
+        "unsubscribe set (id=1, receiver=2);",
+        "unsubscribe set (id = 1, receiver = 2);",
+    );
 }
 
 #[test]
@@ -120,9 +160,18 @@ fn tables_and_sequences() {
         "set add sequence (set id=1, origin=1, sequences='.*', comment='c');",
         "set add sequence (set id = 1, origin = 1, sequences = '.*', comment = 'c');",
     );
-    check_reads("set drop table (id=1, origin=1);", "set drop table (id = 1, origin = 1);");
-    check_reads("set drop sequence (id=1, origin=1);", "set drop sequence (id = 1, origin = 1);");
-    check_reads("set move table (id=1, origin=1, new set=2);", "set move table (id = 1, origin = 1, new set = 2);");
+    check_reads(
+        "set drop table (id=1, origin=1);",
+        "set drop table (id = 1, origin = 1);",
+    );
+    check_reads(
+        "set drop sequence (id=1, origin=1);",
+        "set drop sequence (id = 1, origin = 1);",
+    );
+    check_reads(
+        "set move table (id=1, origin=1, new set=2);",
+        "set move table (id = 1, origin = 1, new set = 2);",
+    );
     check_reads(
         "set move sequence (id=1, origin=1, new set=2);",
         "set move sequence (id = 1, origin = 1, new set = 2);",
@@ -177,14 +226,22 @@ fn blocks() {
 
 #[test]
 fn spans_name_statement_and_line() {
-    let parsed = parse(format!("{PREAMBLE}\n  lock set (id = 1,\n    origin = 1);\ntry {{\n echo 'a';\n}} on error {{ date; }}"));
+    let parsed = parse(format!(
+        "{PREAMBLE}\n  lock set (id = 1,\n    origin = 1);\ntry {{\n echo 'a';\n}} on error {{ date; }}"
+    ));
     let script = parsed.script.unwrap();
     let words = |index: usize| {
         let span = script.statements[index].span;
         (parsed.sources.location(span), parsed.sources.words(span).into_owned())
     };
-    assert_eq!(words(0), ("s:6".to_owned(), "lock set (id = 1,\n    origin = 1);".to_owned()));
-    assert_eq!(words(1), ("s:8".to_owned(), "try {\n echo 'a';\n} on error { date; }".to_owned()));
+    assert_eq!(
+        words(0),
+        ("s:6".to_owned(), "lock set (id = 1,\n    origin = 1);".to_owned())
+    );
+    assert_eq!(
+        words(1),
+        ("s:8".to_owned(), "try {\n echo 'a';\n} on error { date; }".to_owned())
+    );
     assert_eq!(parsed.sources.words(script.cluster_span), "c");
     assert_eq!(script.nodes[1].span.line, 3);
 }
