@@ -1,6 +1,6 @@
 //! What slonik remembers between statements: each node's newest event, and on which node the last one was made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trunkline_grammar::Id;
 
@@ -9,6 +9,9 @@ use trunkline_grammar::Id;
 pub(crate) struct Memory {
     last_event: BTreeMap<Id, i64>,
     last_event_node: Option<Id>,
+    /// Nodes this script has dropped. Until their own daemon learns of it they still look like nodes, but nobody
+    /// fetches their events any more.
+    dropped: BTreeSet<Id>,
 }
 
 impl Memory {
@@ -23,7 +26,7 @@ impl Memory {
     }
 
     pub(crate) fn remember(&mut self, node: Id, seqno: Option<i64>) {
-        match seqno {
+        match seqno.filter(|_| !self.dropped.contains(&node)) {
             Some(seqno) => self.last_event.insert(node, seqno),
             None => self.last_event.remove(&node),
         };
@@ -38,9 +41,21 @@ impl Memory {
         self.last_event_node = Some(node);
     }
 
+    /// The node has been dropped: its events do not count any more.
+    pub(crate) fn drop_node(&mut self, node: Id) {
+        self.last_event.remove(&node);
+        self.dropped.insert(node);
+    }
+
+    /// The node has been made (again).
+    pub(crate) fn store_node(&mut self, node: Id) {
+        self.dropped.remove(&node);
+    }
+
     /// Forgets the events at the start of a script with other nodes.
     pub(crate) fn start_script(&mut self) {
         self.last_event.clear();
+        self.dropped.clear();
     }
 }
 
@@ -56,5 +71,17 @@ mod tests {
         memory.start_script();
         assert_eq!(memory.last_event(1), None);
         assert_eq!(memory.last_event_node(), Some(1));
+    }
+
+    #[test]
+    fn a_dropped_node_has_no_events_until_it_is_made_again() {
+        let mut memory = Memory::default();
+        memory.remember(3, Some(7));
+        memory.drop_node(3);
+        memory.remember(3, Some(8));
+        assert_eq!(memory.last_event(3), None);
+        memory.store_node(3);
+        memory.remember(3, Some(9));
+        assert_eq!(memory.last_event(3), Some(9));
     }
 }

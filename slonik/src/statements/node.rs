@@ -17,6 +17,7 @@ impl Interpreter<'_> {
         let calls = admin::initialize_first_node(&self.cluster, id, comment);
         self.connections.run_all(id, &calls).await?;
         self.connections.set_identity(id, Some(id));
+        self.memory.store_node(id);
         Ok(())
     }
 
@@ -84,6 +85,7 @@ impl Interpreter<'_> {
         })
         .await?;
         self.connections.set_identity(id, Some(id));
+        self.memory.store_node(id);
         Ok(())
     }
 
@@ -104,7 +106,7 @@ impl Interpreter<'_> {
         })
         .await?;
         for id in ids {
-            self.memory.remember(*id, None);
+            self.memory.drop_node(*id);
         }
         Ok(())
     }

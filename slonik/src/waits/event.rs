@@ -27,6 +27,7 @@ impl Interpreter<'_> {
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
         let deadline = (timeout > 0).then(|| Instant::now() + Duration::from_secs(timeout.into()));
         let mut lost: Option<Instant> = None;
+        let mut warned = false;
         loop {
             let known = match self.confirmations(wait_on, &origins).await {
                 Ok(known) => {
@@ -50,6 +51,13 @@ impl Interpreter<'_> {
                 }
             };
             let open = lagging(&wanted, &known, confirmed);
+            for (origin, node) in never_confirming(&wanted, &known, confirmed).filter(|_| !warned) {
+                self.report.say(&format!(
+                    "warning: node {wait_on} knows no active node {node} that confirms events of node {origin}; it is \
+                     not waited for"
+                ));
+            }
+            warned = true;
             if open.is_empty() {
                 return Ok(());
             }
@@ -175,6 +183,22 @@ fn lagging(wanted: &[(Id, i64)], known: &[Confirmation], confirmed: NodeChoice) 
     open
 }
 
+/// The (origin, node) pairs for which a node was named that never confirmed anything: nobody waits for it.
+fn never_confirming<'a>(
+    wanted: &'a [(Id, i64)],
+    known: &'a [Confirmation],
+    confirmed: NodeChoice,
+) -> impl Iterator<Item = (Id, Id)> + 'a {
+    wanted.iter().filter_map(move |(origin, _)| match confirmed {
+        NodeChoice::Node(node) if node != *origin => {
+            let counts =
+                |known: &Confirmation| known.origin == *origin && known.node == node && known.active == Some(true);
+            (!known.iter().any(counts)).then_some((*origin, node))
+        }
+        _ => None,
+    })
+}
+
 /// One line per awaited event, in the original's form.
 fn lines(open: &[Lagging], origin: NodeChoice, confirmed: NodeChoice) -> Vec<String> {
     let all = origin == NodeChoice::All || confirmed == NodeChoice::All;
@@ -232,6 +256,9 @@ mod tests {
         );
         assert!(lagging(&[(1, 10)], &answers, NodeChoice::Node(4)).is_empty());
         assert!(lagging(&[(1, 10)], &answers, NodeChoice::Node(7)).is_empty());
+        let never = |node| never_confirming(&[(1, 10), (7, 3)], &answers, NodeChoice::Node(node)).collect::<Vec<_>>();
+        assert_eq!(never(7), [(1, 7)]);
+        assert_eq!(never(4), [(7, 4)]);
     }
 
     #[test]

@@ -92,7 +92,13 @@ fn obstacles(lag: Lagging, asked: Id, report: &NodeReport) -> Vec<String> {
         // What the node knows of the others may be long out of date.
         return lines;
     }
-    if report.providers.is_empty() {
+    if !report.knows_origin {
+        lines.push(format!(
+            "node {node} does not know node {origin}: the news of it has not arrived, or it was dropped (then take it \
+             out of the preamble)",
+            origin = lag.origin
+        ));
+    } else if report.providers.is_empty() {
         lines.push(format!(
             "node {node} knows no way to the events of node {origin}; `store path` must give it one",
             origin = lag.origin
@@ -189,6 +195,7 @@ mod tests {
             },
             troubles: Vec::new(),
             activity: None,
+            knows_origin: true,
             confirmed: 5,
             providers: vec![(1, true)],
         }

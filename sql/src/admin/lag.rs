@@ -48,6 +48,8 @@ pub struct NodeReport {
     pub troubles: Vec<Trouble>,
     /// What the worker for the origin is doing.
     pub activity: Option<WorkerActivity>,
+    /// Whether it knows the origin at all.
+    pub knows_origin: bool,
     /// The newest event of the origin it has stored.
     pub confirmed: i64,
     /// The nodes it may fetch the origin's events from, and whether it has a conninfo for each.
@@ -62,6 +64,7 @@ impl NodeReport {
             serving: Serving::No,
             troubles: Vec::new(),
             activity: None,
+            knows_origin: false,
             confirmed: 0,
             providers: Vec::new(),
         }
@@ -84,7 +87,8 @@ pub async fn inspect(client: &Client, cluster: &Cluster, origin: i32) -> Result<
                         coalesce((select max(c.con_seqno) from @NAMESPACE@.sl_confirm c
                                    where c.con_origin = $1 and c.con_received = l.last_value), 0)::pg_catalog.int8,
                         pg_catalog.to_regclass($2) is not null,
-                        pg_catalog.to_regclass($3) is not null
+                        pg_catalog.to_regclass($3) is not null,
+                        exists (select from @NAMESPACE@.sl_node n where n.no_id = $1)
                    from @NAMESPACE@.sl_local_node_id l",
             ),
             &[
@@ -116,6 +120,7 @@ pub async fn inspect(client: &Client, cluster: &Cluster, origin: i32) -> Result<
         serving,
         troubles,
         activity: activity_of(client, cluster, origin, node).await?,
+        knows_origin: facts.try_get(5)?,
         confirmed: facts.try_get(2)?,
         providers: providers_of(client, cluster, origin, node).await?,
     })
