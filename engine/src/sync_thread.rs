@@ -23,6 +23,10 @@ const BUSY_LOOK: Duration = Duration::from_millis(5);
 const IDLE_LOOK: Duration = Duration::from_millis(50);
 /// How long after a change there is said to be work.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// Pause between looks once nothing has changed for [`IDLE_FOR`]: the first change then waits a little longer.
+const SLEEPY_LOOK: Duration = Duration::from_millis(100);
+/// How long an origin without changes is looked at every [`IDLE_LOOK`].
+const IDLE_FOR: Duration = Duration::from_secs(10);
 /// Least time between two SYNCs: under load each carries the commits of that time.
 const SYNC_SPACING: Duration = Duration::from_millis(20);
 
@@ -172,7 +176,11 @@ pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
 
 /// How long to wait before the next look.
 fn pause(since_change: Duration, interval: Duration, since_sync: Option<Duration>, timeout: Duration) -> Duration {
-    let look = if since_change < BUSY_FOR { BUSY_LOOK } else { IDLE_LOOK };
+    let look = match since_change {
+        since if since < BUSY_FOR => BUSY_LOOK,
+        since if since < IDLE_FOR => IDLE_LOOK,
+        _ => SLEEPY_LOOK,
+    };
     let until_timeout = match since_sync {
         Some(since) if !timeout.is_zero() => timeout.saturating_sub(since),
         _ => Duration::MAX,
@@ -259,6 +267,7 @@ mod tests {
         let interval = Duration::from_secs(2);
         assert_eq!(pause(Duration::ZERO, interval, Some(second), timeout), BUSY_LOOK);
         assert_eq!(pause(second * 2, interval, Some(second), timeout), IDLE_LOOK);
+        assert_eq!(pause(second * 20, interval, Some(second), timeout), SLEEPY_LOOK);
         assert_eq!(
             pause(second * 2, Duration::from_millis(10), Some(second), timeout),
             Duration::from_millis(10)

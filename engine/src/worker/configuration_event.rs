@@ -93,12 +93,10 @@ impl Worker {
         let (set, old, new): (i32, i32, i32) = (event.number(1)?, event.number(2)?, event.number(3)?);
         let move_seqno: i64 = event.number(4)?;
         let node = std::sync::Arc::clone(&self.node);
-        if old == node.id {
-            return Ok(());
-        }
         let local = self.local.as_ref().ok_or_else(gone)?;
         remote_event::lock(local, &node.cluster, Locks::Config).await?;
-        if !remote_event::move_set_is_here(local, &node.cluster, set, old, new, move_seqno).await? {
+        // The old origin has processed its own MOVE_SET; it may have known no SYNC of the new origin to start from, though.
+        if old != node.id && !remote_event::move_set_is_here(local, &node.cluster, set, old, new, move_seqno).await? {
             return Err(WorkerError::Waiting(format!(
                 "set {set} moves from node {old} to node {new}: waiting for MOVE_SET {old},{move_seqno}"
             )));
