@@ -21,6 +21,13 @@ begin
     end if;
     perform setval(@REGCLASS:sl_local_node_id@, p_local_node_id);
     perform @NAMESPACE@.storeNode_int(p_local_node_id, p_comment);
+    -- A daemon of the original applies changes through these. They are quiet for ours, which stores log rows with role local.
+    create trigger apply_trigger before insert on @NAMESPACE@.sl_log_1
+        for each row execute procedure @NAMESPACE@.logApply(@CLUSTER@);
+    create trigger apply_trigger before insert on @NAMESPACE@.sl_log_2
+        for each row execute procedure @NAMESPACE@.logApply(@CLUSTER@);
+    alter table @NAMESPACE@.sl_log_1 enable replica trigger apply_trigger;
+    alter table @NAMESPACE@.sl_log_2 enable replica trigger apply_trigger;
     return p_local_node_id;
 end
 $trunkline$;
