@@ -64,6 +64,7 @@ impl Hstore {
 
 /// What the server told about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers of the server")]
 pub(crate) struct Facts {
     pub(crate) schema_exists: bool,
     version: i32,
@@ -226,6 +227,21 @@ begin
     exception when insufficient_privilege then
         null;
     end;
+    -- One broken control file of any extension makes these views fail; then creating it will tell.
+    perform pg_catalog.set_config('trunkline.hstore', 'unknown', true);
+    if not exists (select from pg_catalog.pg_extension e where e.extname operator(pg_catalog.=) 'hstore') then
+        begin
+            perform pg_catalog.set_config('trunkline.hstore', coalesce((
+                select case when pg_catalog.bool_or(coalesce((pg_catalog.to_jsonb(v) operator(pg_catalog.->>) 'trusted')::boolean, false))
+                    then 'trusted' else 'available' end
+                from pg_catalog.pg_available_extension_versions v
+                where v.name operator(pg_catalog.=) 'hstore'
+                group by v.name
+            ), 'unavailable'), true);
+        exception when others then
+            null;
+        end;
+    end if;
 end
 $trunkline$;
 select pg_catalog.current_setting('server_version_num') as version,
@@ -244,10 +260,8 @@ select pg_catalog.current_setting('server_version_num') as version,
        e.oid is not null as hstore_installed,
        n.nspname as hstore_schema,
        pg_catalog.has_schema_privilege(n.oid, 'USAGE') as hstore_usable,
-       exists (select from pg_catalog.pg_available_extensions a where a.name operator(pg_catalog.=) 'hstore') as hstore_available,
-       exists (select from pg_catalog.pg_available_extension_versions v
-               where v.name operator(pg_catalog.=) 'hstore'
-                 and coalesce((pg_catalog.to_jsonb(v) operator(pg_catalog.->>) 'trusted')::pg_catalog.bool, false)) as hstore_trusted,
+       pg_catalog.current_setting('trunkline.hstore') operator(pg_catalog.<>) 'unavailable' as hstore_available,
+       pg_catalog.current_setting('trunkline.hstore') operator(pg_catalog.=) 'trusted' as hstore_trusted,
        coalesce((select pg_catalog.has_schema_privilege(p.oid, 'CREATE') and pg_catalog.has_schema_privilege(p.oid, 'USAGE')
                  from pg_catalog.pg_namespace p where p.nspname operator(pg_catalog.=) 'public'), false) as public_usable
 from (select) as one

@@ -40,7 +40,7 @@ async fn rows_are_logged_in_slonys_form() {
             "1|U|1|{a,new,id,10}",
             "1|U|0|{id,10}",
             "1|U|2|{b,NULL,id,11,id,10}",
-            r#"1|D|0|{id,12}"#,
+            "1|D|0|{id,12}",
             "1|D|0|{id,11}",
             "2|I|0|{a,a,b,2,k1,1,k2,k}",
             "2|U|1|{k1,2,k1,1,k2,k}",

@@ -185,13 +185,9 @@ async fn a_dump_restores_as_plain_sql() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // newer versions put commands of psql into the text
     let text = String::from_utf8(output.stdout).unwrap();
-    let text: String = text
-        .lines()
-        .filter(|line| !line.starts_with('\\'))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let text: Vec<&str> = text.lines().filter(|line| !line.starts_with('\\')).collect();
     let copy = superuser("restored").await;
-    copy.session.batch_execute(&text).await.unwrap();
+    copy.session.batch_execute(&text.join("\n")).await.unwrap();
     copy.run("reset all").await;
     assert_eq!(copy.value("select @NAMESPACE@.getLocalNodeId(@CLUSTER@)").await, "1");
     assert_eq!(copy.value("select @NAMESPACE@.slon_node_health_check()").await, "f");
