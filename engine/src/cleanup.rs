@@ -131,9 +131,9 @@ async fn round(
 
 fn due(count: u32, vac_frequency: u32, oldest_moved: bool) -> Option<Maintenance> {
     if vac_frequency == 0 {
-        return (count % ANALYZE_FREQUENCY == 0).then_some(Maintenance::Analyze);
+        return count.is_multiple_of(ANALYZE_FREQUENCY).then_some(Maintenance::Analyze);
     }
-    (count % vac_frequency == 0).then_some(if oldest_moved {
+    count.is_multiple_of(vac_frequency).then_some(if oldest_moved {
         Maintenance::Vacuum
     } else {
         Maintenance::Analyze

@@ -68,14 +68,13 @@ fn read_line(line: &str) -> Result<Option<(String, String)>, String> {
             "parameter `{name}` has no value; write `{name} = value`, or '' for an empty text"
         ));
     }
-    let (value, rest) = match rest.chars().next() {
-        Some(quote @ ('\'' | '"')) => quoted(name, &rest[1..], quote)?,
-        _ => {
-            let end = rest
-                .find(|c: char| c.is_whitespace() || matches!(c, '#' | '\'' | '"'))
-                .unwrap_or(rest.len());
-            (rest[..end].to_owned(), &rest[end..])
-        }
+    let (value, rest) = if let Some(quote @ ('\'' | '"')) = rest.chars().next() {
+        quoted(name, &rest[1..], quote)?
+    } else {
+        let end = rest
+            .find(|c: char| c.is_whitespace() || matches!(c, '#' | '\'' | '"'))
+            .unwrap_or(rest.len());
+        (rest[..end].to_owned(), &rest[end..])
     };
     let rest = rest.trim();
     if rest.is_empty() || rest.starts_with('#') {

@@ -339,10 +339,10 @@ async fn unfit(
         }
     };
     let versions = daemon::versions(session, cluster).await?;
-    if parameters.enable_version_check {
-        if let Some(reason) = wrong_version(&versions) {
-            return Ok(Fitness::Unfit(reason));
-        }
+    if parameters.enable_version_check
+        && let Some(reason) = wrong_version(&versions)
+    {
+        return Ok(Fitness::Unfit(reason));
     }
     if !daemon::is_healthy(session, cluster).await? {
         return Ok(Fitness::Unfit(format!(

@@ -401,10 +401,9 @@ pub fn write_stdout(bytes: &[u8]) {
         return;
     }
     let mut stdout = std::io::stdout().lock();
-    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            STDOUT_GONE.store(true, Ordering::Relaxed);
-        }
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        STDOUT_GONE.store(true, Ordering::Relaxed);
     }
 }
 

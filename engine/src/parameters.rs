@@ -161,6 +161,8 @@ pub struct Definition {
 macro_rules! parameters {
     ($($(#[doc = $meaning:literal])+ $name:ident : $type:ty = $default:expr, $kind:expr, $flag:expr;)+) => {
         /// The effective parameters of this slon.
+        // The texts are for people at a terminal too, who have no use for Markdown.
+        #[allow(clippy::doc_markdown)]
         #[derive(Clone, PartialEq)]
         pub struct Parameters {
             $($(#[doc = $meaning])+ pub $name: $type,)+
@@ -472,11 +474,10 @@ fn parse_integer(text: &str) -> Option<i64> {
 fn parse_boolean(text: &str) -> Option<bool> {
     let text = text.to_ascii_lowercase();
     match text.as_str() {
-        "" => None,
+        // `o` begins both words; slon takes it for neither.
+        "" | "o" => None,
         "1" => Some(true),
         "0" | "of" => Some(false),
-        // `o` begins both words; slon takes it for neither.
-        "o" => None,
         _ if "true".starts_with(&text) || "yes".starts_with(&text) || "on".starts_with(&text) => Some(true),
         _ if "false".starts_with(&text) || "no".starts_with(&text) || "off".starts_with(&text) => Some(false),
         _ => None,

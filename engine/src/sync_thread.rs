@@ -63,8 +63,10 @@ enum Reason {
 /// What is known since the last SYNC; pure, the looks come from outside.
 #[derive(Debug, Default)]
 struct Watch {
-    /// Newest number of a log row at the last SYNC; the outer `None` before the first SYNC.
-    action: Option<Option<i64>>,
+    /// There was a SYNC.
+    begun: bool,
+    /// Newest number of a log row at the last SYNC; `None` before the first row ever.
+    action: Option<i64>,
     /// Transactions running at the last SYNC that may have written log rows it does not see ...
     running: Vec<i64>,
     /// ... and ids handed out by then that its snapshot does not speak of: newer than the newest transaction that had
@@ -75,10 +77,12 @@ struct Watch {
 impl Watch {
     /// Judges a look at the newest number.
     fn changed(&self, action: Option<i64>) -> Option<Reason> {
-        match self.action {
-            None => Some(Reason::First),
-            Some(known) if known != action => Some(Reason::Change),
-            Some(_) => None,
+        if !self.begun {
+            Some(Reason::First)
+        } else if self.action == action {
+            None
+        } else {
+            Some(Reason::Change)
         }
     }
 
@@ -100,7 +104,7 @@ impl Watch {
     /// and other people's transactions cannot cause SYNCs without end.
     fn made(&mut self, sync: &MadeSync) {
         let snapshot = &sync.snapshot;
-        if self.action == Some(sync.last_action) {
+        if self.begun && self.action == sync.last_action {
             self.running.retain(|txid| !snapshot.sees(*txid));
             let known = self.unknown.start..self.unknown.end.min(snapshot.xmax());
             self.running
@@ -110,11 +114,12 @@ impl Watch {
             self.running = snapshot.in_progress().to_vec();
             self.unknown = snapshot.xmax()..sync.txid;
         }
-        self.action = Some(sync.last_action);
+        self.begun = true;
+        self.action = sync.last_action;
     }
 }
 
-/// Makes SYNCs until cancelled. `ours`: the node has our schema, whose createEvent() notifies.
+/// Makes SYNCs until cancelled. `ours`: the node has our schema, whose `createEvent()` notifies.
 pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
     log::info!("syncThread: thread starts");
     let session = Session::connect(&node.conninfo, &node.session_options("local_sync")).await?;

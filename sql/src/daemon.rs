@@ -356,7 +356,7 @@ pub enum SyncError {
     Answer(String),
 }
 
-/// Makes a SYNC in one round trip. `ours`: createEvent() notifies; if not (Slony's schema), it is done here.
+/// Makes a SYNC in one round trip. `ours`: `createEvent()` notifies; if not (Slony's schema), it is done here.
 ///
 /// The event lock is held before the snapshot is taken, so that events of a node are ordered by number, commit and
 /// snapshot alike. The newest number is read before anything gives this transaction its id.
