@@ -87,9 +87,17 @@ pub fn parse(
             }
         }
     }
-    if parameters.conn_info.is_none() {
-        problems.push("the connection string of the local database is missing".to_owned());
-        show_usage = true;
+    match parameters.conn_info.as_deref() {
+        None => {
+            problems.push("the connection string of the local database is missing".to_owned());
+            show_usage = true;
+        }
+        // Only what no change outside can mend: service files and the like may come later.
+        Some(conninfo) => {
+            if let Err(error) = trunkline_sql::conninfo::parse(conninfo) {
+                problems.push(format!("the connection string of the local database is wrong: {error}"));
+            }
+        }
     }
     if parameters.archive_dir.is_some() || parameters.command_on_logarchive.is_some() {
         problems.push(
@@ -415,6 +423,26 @@ mod tests {
             assert!(usage.contains(definition.name), "{}", definition.name);
         }
         assert!(usage.contains("(default 2000; 10 .. 60000 ms)"));
+    }
+
+    #[test]
+    fn the_reference_quotes_the_usage() {
+        let reference = include_str!("../../docs/src/reference/slon.md");
+        assert!(
+            reference.contains(&usage()),
+            "put this into docs/src/reference/slon.md:\n{}",
+            usage()
+        );
+    }
+
+    #[test]
+    fn a_connection_string_no_libpq_would_take_is_refused() {
+        let problems = problems(&["c", "dbname=x no_such_keyword=1"]);
+        assert!(
+            problems[0].starts_with("the connection string of the local database is wrong: "),
+            "{problems:?}"
+        );
+        assert!(problems[0].contains("no_such_keyword"), "{problems:?}");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! All parameters of slon, defined once.
 //!
 //! The table below gives each parameter its type, default, range, command line letter and meaning. The command line,
-//! the configuration file, `slon -h`, the dump of options in the log and the reference all follow from it.
+//! the configuration file, `slon -h` (which the reference quotes) and the dump of options in the log all follow from it.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 use crate::logging::{LogFormat, LogSettings, Syslog, check_timestamp_format};
@@ -556,26 +555,6 @@ impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.dump()).finish()
     }
-}
-
-/// The table of parameters for the reference, in Markdown.
-#[must_use]
-pub fn reference() -> String {
-    let mut table = String::from("| parameter | flag | default | range | meaning |\n|---|---|---|---|---|\n");
-    for definition in DEFINITIONS {
-        let flag = definition
-            .flag
-            .map_or_else(String::new, |(letter, _)| format!("`-{letter}`"));
-        let _ = writeln!(
-            table,
-            "| `{}` | {flag} | {} | {} | {} |",
-            definition.name,
-            definition.default_text(),
-            definition.range(),
-            definition.meaning.trim()
-        );
-    }
-    table
 }
 
 #[cfg(test)]
