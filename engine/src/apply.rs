@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 use trunkline_sql::{Cluster, Session, apply_statement};
 
-pub use self::error::ApplyError;
 use self::catalog::Catalog;
+pub use self::error::ApplyError;
 use crate::log_row::LogRow;
 use crate::logging as log;
 
@@ -95,7 +95,9 @@ impl ApplyState {
     /// Nothing known yet; keeps at most `statements` prepared statements.
     #[must_use]
     pub fn new(statements: usize) -> Self {
-        Self { catalog: Catalog::new(statements) }
+        Self {
+            catalog: Catalog::new(statements),
+        }
     }
 
     /// Forgets tables and statements: the configuration or a table may have changed.
@@ -103,9 +105,19 @@ impl ApplyState {
         self.catalog.forget();
     }
 
+    /// Has tables looked at again: a trigger may have been enabled on the replica since.
+    pub fn doubt(&mut self) {
+        self.catalog.doubt();
+    }
+
     /// Ready to apply through `session`, whose transaction is running with the replica role.
     pub fn applier<'a>(&'a mut self, session: &'a Session, cluster: &'a Cluster, node: i32) -> Applier<'a> {
-        Applier { catalog: &mut self.catalog, session, cluster, node }
+        Applier {
+            catalog: &mut self.catalog,
+            session,
+            cluster,
+            node,
+        }
     }
 }
 
@@ -167,7 +179,9 @@ impl Applier<'_> {
             }
             Err(error) if error.may_depend_on_order() => {
                 log::debug1!("apply: {} rows again in their order: {error}", rows.len());
-                self.session.batch_execute("rollback to savepoint stretch; release savepoint stretch").await?;
+                self.session
+                    .batch_execute("rollback to savepoint stretch; release savepoint stretch")
+                    .await?;
                 // The refusal may also stem from a table altered since it was looked at.
                 self.catalog.forget();
                 self.catalog.learn(self.session, self.cluster, rows).await?;
@@ -181,8 +195,14 @@ impl Applier<'_> {
 
     async fn truncate(&mut self, row: &LogRow) -> Result<(), ApplyError> {
         let relation = self.catalog.relation(row, self.node)?;
-        self.session.batch_execute(&apply_statement::truncate(&relation)).await.map_err(|source| {
-            ApplyError::Refused { command: "TRUNCATE", table: relation.qualified.clone(), node: self.node, source }
-        })
+        self.session
+            .batch_execute(&apply_statement::truncate(&relation))
+            .await
+            .map_err(|source| ApplyError::Refused {
+                command: "TRUNCATE",
+                table: relation.qualified.clone(),
+                node: self.node,
+                source,
+            })
     }
 }

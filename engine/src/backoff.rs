@@ -24,7 +24,11 @@ impl Backoff {
     /// Starts at `first`, doubles up to `most`.
     #[must_use]
     pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, next: first }
+        Self {
+            first,
+            most,
+            next: first,
+        }
     }
 
     /// The pause before the next attempt.
@@ -61,7 +65,11 @@ impl TroubleReport {
     /// No trouble yet.
     #[must_use]
     pub fn new(actor: String, node: i32) -> Self {
-        Self { actor, node, current: None }
+        Self {
+            actor,
+            node,
+            current: None,
+        }
     }
 
     /// Whether the actor is in trouble.
@@ -79,13 +87,19 @@ impl TroubleReport {
                 return false;
             }
             let (seconds, attempts) = (current.since.elapsed().as_secs(), current.attempts);
-            log::warn!("{}: still after {seconds} s and {attempts} attempts: {message}", self.actor);
+            log::warn!(
+                "{}: still after {seconds} s and {attempts} attempts: {message}",
+                self.actor
+            );
             current.interval = (current.interval * 2).min(LAST_REMINDER);
             current.remind_at = now + current.interval;
             return true;
         }
         log::error!("{}: {message}", self.actor);
-        let (since, attempts) = self.current.as_ref().map_or((now, 1), |current| (current.since, current.attempts + 1));
+        let (since, attempts) = self
+            .current
+            .as_ref()
+            .map_or((now, 1), |current| (current.since, current.attempts + 1));
         self.current = Some(Current {
             message: message.to_owned(),
             since,
@@ -101,7 +115,11 @@ impl TroubleReport {
         if let Some(current) = &self.current {
             let published = trouble::report(local, cluster, &self.actor, self.node, &current.message).await;
             if let Err(error) = published {
-                log::debug1!("{}: trouble not stored: {}", self.actor, trunkline_sql::error_text(&error));
+                log::debug1!(
+                    "{}: trouble not stored: {}",
+                    self.actor,
+                    trunkline_sql::error_text(&error)
+                );
             }
         }
     }
@@ -110,9 +128,17 @@ impl TroubleReport {
     pub async fn clear(&mut self, local: &Client, cluster: &Cluster) {
         if let Some(current) = self.current.take() {
             let seconds = current.since.elapsed().as_secs_f64();
-            log::info!("{}: goes on after {} attempts in {seconds:.1} s", self.actor, current.attempts);
+            log::info!(
+                "{}: goes on after {} attempts in {seconds:.1} s",
+                self.actor,
+                current.attempts
+            );
             if let Err(error) = trouble::clear(local, cluster, &self.actor).await {
-                log::debug1!("{}: trouble not cleared: {}", self.actor, trunkline_sql::error_text(&error));
+                log::debug1!(
+                    "{}: trouble not cleared: {}",
+                    self.actor,
+                    trunkline_sql::error_text(&error)
+                );
             }
         }
     }

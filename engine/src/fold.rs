@@ -92,7 +92,11 @@ impl Fold {
                 if self.live.insert(key, index).is_some() {
                     return Err(Contradiction);
                 }
-                self.entries.push(Entry { before: None, values: Some(values), moved: false });
+                self.entries.push(Entry {
+                    before: None,
+                    values: Some(values),
+                    moved: false,
+                });
             }
             Change::Update { key, moved_to, values } => {
                 let index = self.locate(&key, Some(Vec::new()))?;
@@ -128,7 +132,11 @@ impl Fold {
             return Err(Contradiction);
         }
         let index = self.entries.len();
-        self.entries.push(Entry { before: Some(key.clone()), values, moved: false });
+        self.entries.push(Entry {
+            before: Some(key.clone()),
+            values,
+            moved: false,
+        });
         self.live.insert(key.clone(), index);
         Ok(index)
     }
@@ -198,15 +206,26 @@ mod tests {
     }
 
     fn insert(id: u8, a: u8) -> Change {
-        Change::Insert { key: key(id), values: row(id, a, 0) }
+        Change::Insert {
+            key: key(id),
+            values: row(id, a, 0),
+        }
     }
 
     fn update(id: u8, a: u8) -> Change {
-        Change::Update { key: key(id), moved_to: None, values: vec![(1, value(a))] }
+        Change::Update {
+            key: key(id),
+            moved_to: None,
+            values: vec![(1, value(a))],
+        }
     }
 
     fn moved(id: u8, to: u8) -> Change {
-        Change::Update { key: key(id), moved_to: Some(key(to)), values: vec![(0, value(to))] }
+        Change::Update {
+            key: key(id),
+            moved_to: Some(key(to)),
+            values: vec![(0, value(to))],
+        }
     }
 
     fn delete(id: u8) -> Change {
@@ -224,7 +243,10 @@ mod tests {
     #[test]
     fn the_four_rules() {
         assert_eq!(fold(vec![insert(1, 1), update(1, 2)]).inserts, vec![row(1, 2, 0)]);
-        assert_eq!(fold(vec![update(1, 1), update(1, 2)]).updates, vec![(key(1), vec![(1, value(2))])]);
+        assert_eq!(
+            fold(vec![update(1, 1), update(1, 2)]).updates,
+            vec![(key(1), vec![(1, value(2))])]
+        );
         assert_eq!(fold(vec![insert(1, 1), delete(1)]), Net::default());
         assert_eq!(fold(vec![update(1, 1), delete(1)]).deletes, vec![key(1)]);
     }
@@ -254,7 +276,11 @@ mod tests {
 
     #[test]
     fn contradictions_are_not_guessed_at() {
-        for changes in [vec![insert(1, 1), insert(1, 2)], vec![delete(1), update(1, 1)], vec![moved(1, 2), delete(1)]] {
+        for changes in [
+            vec![insert(1, 1), insert(1, 2)],
+            vec![delete(1), update(1, 1)],
+            vec![moved(1, 2), delete(1)],
+        ] {
             let mut fold = Fold::default();
             assert!(changes.into_iter().any(|change| fold.push(change).is_err()));
         }

@@ -135,27 +135,61 @@ async fn serve(
     report: &mut TroubleReport,
 ) -> Result<std::convert::Infallible, ListenError> {
     if local.as_ref().is_none_or(|session| session.is_closed()) {
-        *local = Some(Session::connect(&node.conninfo, &node.session_options(&format!("node_{provider}_listen"))).await?);
+        *local = Some(
+            Session::connect(
+                &node.conninfo,
+                &node.session_options(&format!("node_{provider}_listen")),
+            )
+            .await?,
+        );
     }
-    let Some(local) = local.as_ref() else { return Err(ListenError::Closed { node: node.id }) };
+    let Some(local) = local.as_ref() else {
+        return Err(ListenError::Closed { node: node.id });
+    };
     let remote = Provider::connect(node, provider, &format!("node_{provider}_listen")).await?;
     let database = |source| ListenError::Provider(ProviderError::Database { node: provider, source });
     let channel = node.cluster.event_channel_name();
-    remote.session.batch_execute(&format!("listen {}", node.cluster.event_channel())).await.map_err(database)?;
+    remote
+        .session
+        .batch_execute(&format!("listen {}", node.cluster.event_channel()))
+        .await
+        .map_err(database)?;
     let delayed = node.parameters.lag_interval.is_some();
-    let fetch = remote.session.prepare(&events::fetch_statement(&node.cluster, delayed)).await.map_err(database)?;
-    let confirmations =
-        remote.session.prepare(&events::confirmations_statement(&node.cluster)).await.map_err(database)?;
+    let fetch = remote
+        .session
+        .prepare(&events::fetch_statement(&node.cluster, delayed))
+        .await
+        .map_err(database)?;
+    let confirmations = remote
+        .session
+        .prepare(&events::confirmations_statement(&node.cluster))
+        .await
+        .map_err(database)?;
     let ours = node.cluster.sql(
         "select exists (select 1 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
                          where n.nspname = @CLUSTER@ and p.proname = 'tl_version')",
     );
-    let notifies = remote.session.query_one(&ours, &[]).await.and_then(|row| row.try_get(0)).map_err(database)?;
+    let notifies = remote
+        .session
+        .query_one(&ours, &[])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(database)?;
     report.clear(local, &node.cluster).await;
-    log::debug1!("remoteListenThread_{provider}: connected to {}", remote.session.target());
+    log::debug1!(
+        "remoteListenThread_{provider}: connected to {}",
+        remote.session.target()
+    );
 
-    let mut listener =
-        Listener { node, provider: remote, local, queues, fetch, confirmations, known: HashMap::new() };
+    let mut listener = Listener {
+        node,
+        provider: remote,
+        local,
+        queues,
+        fetch,
+        confirmations,
+        known: HashMap::new(),
+    };
     let mut configuration = node.configuration.subscribe();
     let most = if delayed {
         Duration::from_secs(1)
@@ -238,17 +272,26 @@ impl Listener<'_> {
                     return Ok(Vec::new());
                 }
                 if self.node.parameters.lag_interval.is_some() {
-                    session.query(&self.fetch, &[&origins, &after, &EVENTS_PER_POLL, &lag]).await
+                    session
+                        .query(&self.fetch, &[&origins, &after, &EVENTS_PER_POLL, &lag])
+                        .await
                 } else {
                     session.query(&self.fetch, &[&origins, &after, &EVENTS_PER_POLL]).await
                 }
             };
-            let confirmed = async { session.query(&self.confirmations, &[&pair_origins, &pair_receivers]).await };
+            let confirmed = async {
+                session
+                    .query(&self.confirmations, &[&pair_origins, &pair_receivers])
+                    .await
+            };
             futures_util::future::try_join(fetched, confirmed).await
         };
         let (fetched, confirmed) = tokio::time::timeout(timeout, reads)
             .await
-            .map_err(|_| ListenError::Timeout { node: id, seconds: timeout.as_secs() })?
+            .map_err(|_| ListenError::Timeout {
+                node: id,
+                seconds: timeout.as_secs(),
+            })?
             .and_then(|(fetched, confirmed)| {
                 Ok((events::events_from(&fetched)?, events::confirmations_from(&confirmed)?))
             })
@@ -259,7 +302,11 @@ impl Listener<'_> {
             let origin = first.origin;
             let mut of_origin = Vec::new();
             while let Some(event) = events.next_if(|event| event.origin == origin) {
-                log::debug2!("remoteListenThread_{id}: queue event {origin},{} {}", event.seqno, event.kind);
+                log::debug2!(
+                    "remoteListenThread_{id}: queue event {origin},{} {}",
+                    event.seqno,
+                    event.kind
+                );
                 of_origin.push(event);
             }
             if let Some(queue) = self.queues.get(origin) {
@@ -268,10 +315,16 @@ impl Listener<'_> {
         }
         let newer: Vec<Confirmation> = confirmed
             .into_iter()
-            .filter(|one| self.known.get(&(one.origin, one.received)).is_none_or(|known| *known < one.seqno))
+            .filter(|one| {
+                self.known
+                    .get(&(one.origin, one.received))
+                    .is_none_or(|known| *known < one.seqno)
+            })
             .collect();
         if !newer.is_empty() {
-            events::forward_confirmations(self.local, &self.node.cluster, &newer).await.map_err(ListenError::Local)?;
+            events::forward_confirmations(self.local, &self.node.cluster, &newer)
+                .await
+                .map_err(ListenError::Local)?;
             for one in newer {
                 self.known.insert((one.origin, one.received), one.seqno);
             }

@@ -28,7 +28,10 @@ impl LogRow {
     #[must_use]
     pub fn txid(&self) -> Option<i64> {
         // Count (2), length and value of log_origin (4 + 4), length of log_txid (4).
-        self.raw.get(14..22).and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes)
+        self.raw
+            .get(14..22)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(i64::from_be_bytes)
     }
 
     /// Bytes the row occupies, for bounding buffers.
@@ -121,7 +124,9 @@ fn tuple_length(data: &[u8]) -> Result<Option<usize>, DecodeError> {
     }
     let mut position = 2;
     for _ in 0..count {
-        let Some(length) = data.get(position..position + 4) else { return Ok(None) };
+        let Some(length) = data.get(position..position + 4) else {
+            return Ok(None);
+        };
         let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
         position += 4;
         if length > 0 {
@@ -139,14 +144,30 @@ fn decode(raw: Bytes) -> Result<LogRow, DecodeError> {
     field()?;
     let table = field()?.map(|bytes| int4(&bytes)).transpose()?;
     let action = field()?.ok_or_else(|| error("log_actionseq is null"))?;
-    let action = i64::from_be_bytes(action.as_ref().try_into().map_err(|_| error("log_actionseq is not a bigint"))?);
+    let action = i64::from_be_bytes(
+        action
+            .as_ref()
+            .try_into()
+            .map_err(|_| error("log_actionseq is not a bigint"))?,
+    );
     let schema = field()?.unwrap_or_default();
     let relation = field()?.unwrap_or_default();
-    let command = field()?.and_then(|bytes| bytes.first().copied()).ok_or_else(|| error("log_cmdtype is null"))?;
+    let command = field()?
+        .and_then(|bytes| bytes.first().copied())
+        .ok_or_else(|| error("log_cmdtype is null"))?;
     let changed = field()?.map(|bytes| int4(&bytes)).transpose()?.unwrap_or(0);
     let changed = usize::try_from(changed).map_err(|_| error("log_cmdupdncols is negative"))?;
     let arguments = field()?.map_or_else(|| Ok(Vec::new()), text_array)?;
-    Ok(LogRow { raw, table, action, schema, relation, command, changed, arguments })
+    Ok(LogRow {
+        raw,
+        table,
+        action,
+        schema,
+        relation,
+        command,
+        changed,
+        arguments,
+    })
 }
 
 fn take(data: &mut Bytes) -> Result<Option<Bytes>, DecodeError> {
@@ -165,7 +186,11 @@ fn take(data: &mut Bytes) -> Result<Option<Bytes>, DecodeError> {
 }
 
 fn int4(bytes: &[u8]) -> Result<i32, DecodeError> {
-    Ok(i32::from_be_bytes(bytes.try_into().map_err(|_| error("an integer column is not an int4"))?))
+    Ok(i32::from_be_bytes(
+        bytes
+            .try_into()
+            .map_err(|_| error("an integer column is not an int4"))?,
+    ))
 }
 
 fn text_array(mut data: Bytes) -> Result<Vec<Option<Bytes>>, DecodeError> {
@@ -250,7 +275,10 @@ pub(crate) mod tests {
 
     #[test]
     fn decodes_values_nulls_and_empty_arrays() {
-        let tuples = [encode(7, 5, b'I', 0, &[Some("a"), None, Some("b"), Some("")]), encode(7, 6, b'T', 0, &[])];
+        let tuples = [
+            encode(7, 5, b'I', 0, &[Some("a"), None, Some("b"), Some("")]),
+            encode(7, 6, b'T', 0, &[]),
+        ];
         let (mut decoder, mut rows) = (Decoder::default(), Vec::new());
         decoder.push(stream(&tuples).into(), &mut rows).unwrap();
         assert!(decoder.is_complete());

@@ -104,7 +104,10 @@ impl Provider {
             .paths
             .get(&id)
             .filter(|path| path.is_usable())
-            .ok_or(ProviderError::NoPath { node: id, local: node.id })?;
+            .ok_or(ProviderError::NoPath {
+                node: id,
+                local: node.id,
+            })?;
         let mut options = node.session_options(role);
         options.connect_timeout = Some(Duration::from_secs(10));
         let session = Session::connect(&path.conninfo, &options)
@@ -122,7 +125,13 @@ impl Provider {
             local: node.id,
             target: session.target().to_owned(),
         };
-        if !session.query_one(&known, &[]).await.map_err(database)?.try_get::<_, bool>(0).map_err(database)? {
+        if !session
+            .query_one(&known, &[])
+            .await
+            .map_err(database)?
+            .try_get::<_, bool>(0)
+            .map_err(database)?
+        {
             return Err(wrong(-1));
         }
         let sql = node.cluster.sql(
@@ -177,11 +186,25 @@ impl Provider {
         mut selection: LogSelection<'_>,
     ) -> Result<Option<LogStream>, ProviderError> {
         let status = node.cluster.sql("select last_value from @NAMESPACE@.sl_log_status");
-        let row = self.session.query_one(&status, &[]).await.map_err(|source| self.database(source))?;
+        let row = self
+            .session
+            .query_one(&status, &[])
+            .await
+            .map_err(|source| self.database(source))?;
         selection.log_tables = LogTables::from_status(row.try_get(0).map_err(|source| self.database(source))?);
-        let Some(statement) = selection.copy_statement(&node.cluster) else { return Ok(None) };
-        let stream = self.session.copy_out(&statement).await.map_err(|source| self.database(source))?;
-        Ok(Some(LogStream { node: self.id, stream: Box::pin(stream), decoder: Decoder::default() }))
+        let Some(statement) = selection.copy_statement(&node.cluster) else {
+            return Ok(None);
+        };
+        let stream = self
+            .session
+            .copy_out(&statement)
+            .await
+            .map_err(|source| self.database(source))?;
+        Ok(Some(LogStream {
+            node: self.id,
+            stream: Box::pin(stream),
+            decoder: Decoder::default(),
+        }))
     }
 }
 
@@ -203,11 +226,17 @@ impl LogStream {
         // The end marker ends it for good: asked again, the stream would meet the messages that follow the COPY.
         while size < bytes && chunk.len() < rows && !self.decoder.is_complete() {
             let message = self.stream.try_next().await;
-            match message.map_err(|source| ProviderError::Database { node: self.node, source })? {
+            match message.map_err(|source| ProviderError::Database {
+                node: self.node,
+                source,
+            })? {
                 Some(message) => {
                     self.decoder
                         .push(message, &mut chunk)
-                        .map_err(|source| ProviderError::Decode { node: self.node, source })?;
+                        .map_err(|source| ProviderError::Decode {
+                            node: self.node,
+                            source,
+                        })?;
                     size += chunk[counted..].iter().map(LogRow::size).sum::<usize>();
                     counted = chunk.len();
                 }

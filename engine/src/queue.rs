@@ -36,8 +36,15 @@ impl EventQueue {
     /// Empty, after event number `last`.
     #[must_use]
     pub fn new(last: i64) -> Self {
-        let inner = Mutex::new(Inner { waiting: VecDeque::new(), last });
-        Self { inner, news: Notify::new(), room: Notify::new() }
+        let inner = Mutex::new(Inner {
+            waiting: VecDeque::new(),
+            last,
+        });
+        Self {
+            inner,
+            news: Notify::new(),
+            room: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -82,11 +89,19 @@ impl EventQueue {
 
     fn peek_group(&self, most: usize) -> Vec<Queued> {
         let inner = self.lock();
-        let Some(first) = inner.waiting.front() else { return Vec::new() };
+        let Some(first) = inner.waiting.front() else {
+            return Vec::new();
+        };
         if !first.event.is_sync() {
             return vec![first.clone()];
         }
-        inner.waiting.iter().take(most.max(1)).take_while(|queued| queued.event.is_sync()).cloned().collect()
+        inner
+            .waiting
+            .iter()
+            .take(most.max(1))
+            .take_while(|queued| queued.event.is_sync())
+            .cloned()
+            .collect()
     }
 
     /// Removes events up to and including a number: they are done.
@@ -147,7 +162,15 @@ mod tests {
     #[tokio::test]
     async fn syncs_are_grouped_and_other_events_end_a_group() {
         let queue = EventQueue::new(10);
-        queue.offer(2, [event(11, "SYNC"), event(12, "SYNC"), event(13, "STORE_SET"), event(14, "SYNC")]);
+        queue.offer(
+            2,
+            [
+                event(11, "SYNC"),
+                event(12, "SYNC"),
+                event(13, "STORE_SET"),
+                event(14, "SYNC"),
+            ],
+        );
         let numbers = |group: Vec<Queued>| group.iter().map(|queued| queued.event.seqno).collect::<Vec<_>>();
         assert_eq!(numbers(queue.next_group(20).await), [11, 12]);
         assert_eq!(numbers(queue.next_group(1).await), [11], "nothing is lost by looking");
@@ -161,7 +184,10 @@ mod tests {
     fn a_second_copy_of_an_event_is_dropped() {
         let queue = EventQueue::new(0);
         assert_eq!(queue.offer(2, [event(1, "SYNC"), event(2, "SYNC")]), 2);
-        assert_eq!(queue.offer(3, [event(1, "SYNC"), event(2, "SYNC"), event(3, "SYNC")]), 1);
+        assert_eq!(
+            queue.offer(3, [event(1, "SYNC"), event(2, "SYNC"), event(3, "SYNC")]),
+            1
+        );
         assert_eq!(queue.len(), 3);
     }
 

@@ -29,6 +29,9 @@ const ADAPTIVE_GROUP: usize = 500;
 /// Prepared statements kept per worker at least, whatever `apply_cache_size` says: sets of a thousand tables are common.
 const LEAST_STATEMENTS: usize = 2000;
 
+/// How long what is known of the local tables is trusted: nobody tells when a trigger is enabled on the replica.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// Why an event could not be processed (yet).
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -105,14 +108,24 @@ pub struct Worker {
     /// Snapshot of the last SYNC processed, from which scripts are wanted; None: not known yet.
     last_snapshot: Option<Snapshot>,
     last_done: i64,
+    /// When the local tables were looked at last.
+    looked: Instant,
     logged_sync: Option<Instant>,
 }
 
 /// Runs the worker of an origin until cancelled; returns early if the local node was dropped.
-pub async fn run(node: Arc<Node>, origin: i32, queue: Arc<EventQueue>, last: i64, cancel: CancellationToken) -> Outcome {
+pub async fn run(
+    node: Arc<Node>,
+    origin: i32,
+    queue: Arc<EventQueue>,
+    last: i64,
+    cancel: CancellationToken,
+) -> Outcome {
     let actor = format!("remoteWorkerThread_{origin}");
     log::info!("{actor}: thread starts");
-    let statements = usize::try_from(node.parameters.apply_cache_size).unwrap_or(0).max(LEAST_STATEMENTS);
+    let statements = usize::try_from(node.parameters.apply_cache_size)
+        .unwrap_or(0)
+        .max(LEAST_STATEMENTS);
     let mut worker = Worker {
         node,
         origin,
@@ -125,6 +138,7 @@ pub async fn run(node: Arc<Node>, origin: i32, queue: Arc<EventQueue>, last: i64
         table_sets: Arc::default(),
         last_snapshot: None,
         last_done: last,
+        looked: Instant::now(),
         logged_sync: None,
     };
     let outcome = tokio::select! {
@@ -149,7 +163,9 @@ impl Worker {
         let mut target = most;
         loop {
             let group = self.queue.next_group(target).await;
-            let Some(last) = group.last().map(|queued| queued.event.seqno) else { continue };
+            let Some(last) = group.last().map(|queued| queued.event.seqno) else {
+                continue;
+            };
             match self.process(&group).await {
                 Ok(Outcome::Dropped) => return Outcome::Dropped,
                 Ok(Outcome::Done) => {
@@ -189,6 +205,13 @@ impl Worker {
             WorkerError::Apply(_) | WorkerError::Local(_) => self.providers.clear(),
             _ => {}
         }
+        // The failed step may have been committed all the same: whatever was remembered beside the database is read again.
+        self.last_snapshot = None;
+        self.generation = u64::MAX;
+        if matches!(error, WorkerError::Apply(_)) {
+            // A script may have run in this session.
+            self.local = None;
+        }
         let usable = match &self.local {
             Some(local) if !local.is_closed() => local.batch_execute("rollback").await.is_ok(),
             _ => false,
@@ -205,6 +228,9 @@ impl Worker {
                 if confirmed > self.last_done {
                     self.last_done = confirmed;
                     self.queue.done(confirmed);
+                    if let Err(error) = self.node.reload(local).await {
+                        log::warn!("{}: configuration not read again: {}", self.actor, error_text(&error));
+                    }
                 }
             }
         }
@@ -212,7 +238,9 @@ impl Worker {
 
     async fn connect(&self) -> Result<Session, WorkerError> {
         let mut options = self.node.session_options(&self.actor);
-        options.on_connect.push("set session_replication_role to replica".to_owned());
+        options
+            .on_connect
+            .push("set session_replication_role to replica".to_owned());
         Ok(Session::connect(&self.node.conninfo, &options).await?)
     }
 
@@ -222,10 +250,14 @@ impl Worker {
         }
         self.refresh().await?;
         let started = Instant::now();
-        let Some(last) = group.last() else { return Ok(Outcome::Done) };
+        let Some(last) = group.last() else {
+            return Ok(Outcome::Done);
+        };
         let backend = self.local.as_ref().map_or(0, Session::backend_pid);
         let activity = (last.event.seqno, last.event.kind.as_str());
-        self.node.board.set(&self.actor, self.origin, backend, &last.event.kind, Some(activity));
+        self.node
+            .board
+            .set(&self.actor, self.origin, backend, &last.event.kind, Some(activity));
         let outcome = if last.event.is_sync() {
             self.sync_group(group).await?;
             self.log_sync(group, started);
@@ -241,7 +273,9 @@ impl Worker {
             self.configuration_event(last).await?
         };
         self.node.local_news.notify_waiters();
-        self.node.board.set(&self.actor, self.origin, backend, crate::monitor::MAIN_LOOP, None);
+        self.node
+            .board
+            .set(&self.actor, self.origin, backend, crate::monitor::MAIN_LOOP, None);
         Ok(outcome)
     }
 
@@ -254,12 +288,20 @@ impl Worker {
             self.apply.forget();
             self.generation = generation;
         }
+        if self.looked.elapsed() >= LOOK_AGAIN {
+            self.apply.doubt();
+            self.looked = Instant::now();
+        }
         Ok(())
     }
 
     /// The connection to a provider, opened when first needed.
     async fn provider(&mut self, id: i32) -> Result<&Provider, WorkerError> {
-        if self.providers.get(&id).is_none_or(|provider| provider.session.is_closed()) {
+        if self
+            .providers
+            .get(&id)
+            .is_none_or(|provider| provider.session.is_closed())
+        {
             let role = format!("origin_{}_provider_{id}", self.origin);
             let provider = Provider::connect(&self.node, id, &role).await?;
             self.providers.insert(id, provider);
@@ -271,7 +313,9 @@ impl Worker {
         let seconds = started.elapsed().as_secs_f64();
         let Some(last) = group.last() else { return };
         // With a SYNC every few milliseconds one line a second tells as much as all of them.
-        let due = self.logged_sync.is_none_or(|logged| logged.elapsed() >= Duration::from_secs(1));
+        let due = self
+            .logged_sync
+            .is_none_or(|logged| logged.elapsed() >= Duration::from_secs(1));
         if due || seconds >= 1.0 {
             self.logged_sync = Some(Instant::now());
             log::info!("{}: SYNC {} done in {seconds:.3} seconds", self.actor, last.event.seqno);

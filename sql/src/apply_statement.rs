@@ -44,8 +44,12 @@ fn key_condition(relation: &Relation, first: usize) -> String {
         let column = &relation.columns[*position];
         let separator = if offset == 0 { "" } else { " and " };
         let equals = column.equals.as_deref().unwrap_or("operator(pg_catalog.=)");
-        let _ =
-            write!(condition, "{separator}t.{} {equals} {}", quote_ident(&column.name), value(column, first + offset));
+        let _ = write!(
+            condition,
+            "{separator}t.{} {equals} {}",
+            quote_ident(&column.name),
+            value(column, first + offset)
+        );
     }
     condition
 }
@@ -53,18 +57,36 @@ fn key_condition(relation: &Relation, first: usize) -> String {
 /// Bulk delete: one array parameter per key column.
 #[must_use]
 pub fn bulk_delete(relation: &Relation) -> String {
-    let columns: Vec<&Column> = relation.key.iter().map(|position| &relation.columns[*position]).collect();
-    format!("delete from only {} t using {} where {}", relation.qualified, unnest(&columns), key_condition(relation, 0))
+    let columns: Vec<&Column> = relation
+        .key
+        .iter()
+        .map(|position| &relation.columns[*position])
+        .collect();
+    format!(
+        "delete from only {} t using {} where {}",
+        relation.qualified,
+        unnest(&columns),
+        key_condition(relation, 0)
+    )
 }
 
 /// Bulk update of the columns at `set`: one array parameter per changed column, then one per key column.
 #[must_use]
 pub fn bulk_update(relation: &Relation, set: &[usize]) -> String {
-    let columns: Vec<&Column> = set.iter().chain(&relation.key).map(|position| &relation.columns[*position]).collect();
+    let columns: Vec<&Column> = set
+        .iter()
+        .chain(&relation.key)
+        .map(|position| &relation.columns[*position])
+        .collect();
     let mut assignments = String::new();
     for (index, column) in columns.iter().take(set.len()).enumerate() {
         let separator = if index == 0 { "" } else { ", " };
-        let _ = write!(assignments, "{separator}{} = {}", quote_ident(&column.name), value(column, index));
+        let _ = write!(
+            assignments,
+            "{separator}{} = {}",
+            quote_ident(&column.name),
+            value(column, index)
+        );
     }
     format!(
         "update only {} t set {assignments} from {} where {}",
@@ -78,7 +100,11 @@ pub fn bulk_update(relation: &Relation, set: &[usize]) -> String {
 #[must_use]
 pub fn bulk_insert(relation: &Relation, set: &[usize]) -> String {
     let columns: Vec<&Column> = set.iter().map(|position| &relation.columns[*position]).collect();
-    let values: Vec<String> = columns.iter().enumerate().map(|(index, column)| value(column, index)).collect();
+    let values: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| value(column, index))
+        .collect();
     format!(
         "insert into {} ({}) overriding system value select {} from {}",
         relation.qualified,
@@ -122,15 +148,28 @@ pub fn update_row(relation: &Relation, set: &[usize], key: &[usize]) -> String {
     let mut assignments = String::new();
     for (index, position) in set.iter().enumerate() {
         let separator = if index == 0 { "" } else { ", " };
-        let _ = write!(assignments, "{separator}{} = ${}", quote_ident(&relation.columns[*position].name), index + 1);
+        let _ = write!(
+            assignments,
+            "{separator}{} = ${}",
+            quote_ident(&relation.columns[*position].name),
+            index + 1
+        );
     }
-    format!("update only {} set {assignments} where {}", relation.qualified, row_condition(relation, key, set.len()))
+    format!(
+        "update only {} set {assignments} where {}",
+        relation.qualified,
+        row_condition(relation, key, set.len())
+    )
 }
 
 /// Delete of one row: one parameter per column at `key`.
 #[must_use]
 pub fn delete_row(relation: &Relation, key: &[usize]) -> String {
-    format!("delete from only {} where {}", relation.qualified, row_condition(relation, key, 0))
+    format!(
+        "delete from only {} where {}",
+        relation.qualified,
+        row_condition(relation, key, 0)
+    )
 }
 
 fn row_condition(relation: &Relation, key: &[usize], first: usize) -> String {
@@ -139,7 +178,12 @@ fn row_condition(relation: &Relation, key: &[usize], first: usize) -> String {
         let column = &relation.columns[*position];
         let separator = if offset == 0 { "" } else { " and " };
         let equals = column.equals.as_deref().unwrap_or("operator(pg_catalog.=)");
-        let _ = write!(condition, "{separator}{} {equals} ${}", quote_ident(&column.name), first + offset + 1);
+        let _ = write!(
+            condition,
+            "{separator}{} {equals} ${}",
+            quote_ident(&column.name),
+            first + offset + 1
+        );
     }
     condition
 }
@@ -154,7 +198,9 @@ pub fn truncate(relation: &Relation) -> String {
 /// `set`, then one per column at `key`.
 #[must_use]
 pub fn replace_row(relation: &Relation, set: &[usize], key: &[usize]) -> String {
-    let written: Vec<usize> = (0..relation.columns.len()).filter(|position| !relation.columns[*position].generated).collect();
+    let written: Vec<usize> = (0..relation.columns.len())
+        .filter(|position| !relation.columns[*position].generated)
+        .collect();
     let columns: Vec<&Column> = written.iter().map(|position| &relation.columns[*position]).collect();
     let values: Vec<String> = written
         .iter()

@@ -12,7 +12,9 @@ pub enum ClusterNameError {
     #[error("the cluster name is empty; give the name that follows `cluster name =` in the slonik scripts")]
     Empty,
     /// Too long for an identifier.
-    #[error("cluster name `{name}` has {bytes} bytes; at most {MAX_CLUSTER_NAME_BYTES} fit into the schema name `_{name}`")]
+    #[error(
+        "cluster name `{name}` has {bytes} bytes; at most {MAX_CLUSTER_NAME_BYTES} fit into the schema name `_{name}`"
+    )]
     TooLong {
         /// The name as given.
         name: String,
@@ -44,10 +46,17 @@ impl Cluster {
             return Err(ClusterNameError::Nul);
         }
         if name.len() > MAX_CLUSTER_NAME_BYTES {
-            return Err(ClusterNameError::TooLong { name: name.to_owned(), bytes: name.len() });
+            return Err(ClusterNameError::TooLong {
+                name: name.to_owned(),
+                bytes: name.len(),
+            });
         }
         let schema = format!("_{name}");
-        Ok(Self { name: name.into(), namespace: quote_ident(&schema).into(), literal: quote_literal(&schema).into() })
+        Ok(Self {
+            name: name.into(),
+            namespace: quote_ident(&schema).into(),
+            literal: quote_literal(&schema).into(),
+        })
     }
 
     /// The name without the leading underscore, as in `cluster name = C`.
@@ -92,14 +101,21 @@ impl Cluster {
     #[must_use]
     pub fn event_channel_name(&self) -> String {
         let name = format!("_{}_Event", self.name);
-        if name.len() <= 63 { name } else { truncate_identifier(&format!("Event__{}", self.name)) }
+        if name.len() <= 63 {
+            name
+        } else {
+            truncate_identifier(&format!("Event__{}", self.name))
+        }
     }
 
     /// Fills in a statement: `@NAMESPACE@` becomes the quoted schema, `@CLUSTER@` the literal `'_C'`.
     #[must_use]
     pub fn sql(&self, template: &str) -> String {
         // Split first: a name may itself look like a placeholder.
-        let parts: Vec<String> = template.split("@NAMESPACE@").map(|part| part.replace("@CLUSTER@", &self.literal)).collect();
+        let parts: Vec<String> = template
+            .split("@NAMESPACE@")
+            .map(|part| part.replace("@CLUSTER@", &self.literal))
+            .collect();
         parts.join(&self.namespace)
     }
 }
@@ -138,14 +154,20 @@ mod tests {
     fn schema_is_always_quoted_and_keeps_case() {
         let cluster = Cluster::new("My\"C").unwrap();
         assert_eq!(cluster.namespace(), "\"_My\"\"C\"");
-        assert_eq!(cluster.sql("select @NAMESPACE@.f(@CLUSTER@)"), "select \"_My\"\"C\".f('_My\"C')");
+        assert_eq!(
+            cluster.sql("select @NAMESPACE@.f(@CLUSTER@)"),
+            "select \"_My\"\"C\".f('_My\"C')"
+        );
     }
 
     #[test]
     fn names_that_do_not_fit_are_refused() {
         assert_eq!(Cluster::new(""), Err(ClusterNameError::Empty));
         assert!(Cluster::new(&"x".repeat(62)).is_ok());
-        assert!(matches!(Cluster::new(&"x".repeat(63)), Err(ClusterNameError::TooLong { bytes: 63, .. })));
+        assert!(matches!(
+            Cluster::new(&"x".repeat(63)),
+            Err(ClusterNameError::TooLong { bytes: 63, .. })
+        ));
     }
 
     #[test]

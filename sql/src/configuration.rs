@@ -126,7 +126,9 @@ impl Configuration {
     /// The local node's subscription to a set.
     #[must_use]
     pub fn local_subscription(&self, set: i32) -> Option<&SubscriptionRow> {
-        self.subscriptions.iter().find(|subscription| subscription.set == set && subscription.receiver == self.local)
+        self.subscriptions
+            .iter()
+            .find(|subscription| subscription.set == set && subscription.receiver == self.local)
     }
 }
 
@@ -170,15 +172,39 @@ pub async fn load(client: &Client, cluster: &Cluster) -> Result<Configuration, t
         match row.try_get::<_, &str>(0)? {
             "l" => configuration.local = first,
             "n" => {
-                configuration.nodes.insert(first, NodeRow { id: first, active: yes, failed: also, comment: text });
+                configuration.nodes.insert(
+                    first,
+                    NodeRow {
+                        id: first,
+                        active: yes,
+                        failed: also,
+                        comment: text,
+                    },
+                );
             }
             "p" => {
-                let path = PathRow { server: first, client: second, conninfo: text, connretry: third };
+                let path = PathRow {
+                    server: first,
+                    client: second,
+                    conninfo: text,
+                    connretry: third,
+                };
                 configuration.paths.insert(first, path);
             }
-            "i" => configuration.listens.push(ListenRow { origin: first, provider: second, receiver: third }),
+            "i" => configuration.listens.push(ListenRow {
+                origin: first,
+                provider: second,
+                receiver: third,
+            }),
             "s" => {
-                configuration.sets.insert(first, SetRow { id: first, origin: second, comment: text });
+                configuration.sets.insert(
+                    first,
+                    SetRow {
+                        id: first,
+                        origin: second,
+                        comment: text,
+                    },
+                );
             }
             _ => configuration.subscriptions.push(SubscriptionRow {
                 set: first,

@@ -63,7 +63,11 @@ pub async fn tables(
     server_version: i32,
     set: i32,
 ) -> Result<Vec<SetTable>, tokio_postgres::Error> {
-    let stored = if server_version >= 120_000 { "and a.attgenerated = ''" } else { "" };
+    let stored = if server_version >= 120_000 {
+        "and a.attgenerated = ''"
+    } else {
+        ""
+    };
     let sql = cluster.sql(&format!(
         "select t.tab_id, n.nspname::text, c.relname::text, t.tab_idxname::text, coalesce(t.tab_comment, ''),
                 coalesce((select pg_catalog.array_agg(a.attname::text order by a.attnum)
@@ -130,10 +134,7 @@ pub async fn sequences(
 ///
 /// # Errors
 /// Any database error.
-pub async fn sequence_values(
-    provider: &Client,
-    sequences: &[SetSequence],
-) -> Result<Vec<i64>, tokio_postgres::Error> {
+pub async fn sequence_values(provider: &Client, sequences: &[SetSequence]) -> Result<Vec<i64>, tokio_postgres::Error> {
     let mut values = Vec::with_capacity(sequences.len());
     for part in sequences.chunks(200) {
         let selects: Vec<String> = part
@@ -162,7 +163,11 @@ pub async fn obstacles(
     tables: &[SetTable],
     sequences: &[SetSequence],
 ) -> Result<(Vec<String>, Vec<Vec<String>>), tokio_postgres::Error> {
-    let generated = if server_version >= 120_000 { "a.attgenerated <> ''" } else { "false" };
+    let generated = if server_version >= 120_000 {
+        "a.attgenerated <> ''"
+    } else {
+        "false"
+    };
     let sql = format!(
         "select c.relkind::text,
                 coalesce((select pg_catalog.array_agg(a.attname::text) from pg_catalog.pg_attribute a
@@ -179,7 +184,10 @@ pub async fn obstacles(
     let mut computed = Vec::with_capacity(tables.len());
     for table in tables {
         let name = table.qualified();
-        let Some(row) = local.query_opt(&statement, &[&table.schema, &table.name, &table.index]).await? else {
+        let Some(row) = local
+            .query_opt(&statement, &[&table.schema, &table.name, &table.index])
+            .await?
+        else {
             missing.push(format!("table {name} does not exist on node {node}"));
             computed.push(Vec::new());
             continue;
@@ -190,19 +198,29 @@ pub async fn obstacles(
         if kind != "r" {
             missing.push(format!("{name} is not an ordinary table on node {node}"));
         } else if !row.try_get::<_, bool>(3)? {
-            missing.push(format!("table {name} has no unique index \"{}\" on node {node}", table.index));
+            missing.push(format!(
+                "table {name} has no unique index \"{}\" on node {node}",
+                table.index
+            ));
         }
         for column in table.columns.iter().filter(|column| !columns.contains(column)) {
-            missing.push(format!("column \"{column}\" of table {name} does not exist on node {node}"));
+            missing.push(format!(
+                "column \"{column}\" of table {name} does not exist on node {node}"
+            ));
         }
         computed.push(generated);
     }
     for sequence in sequences {
-        let found = local.query_opt(&statement, &[&sequence.schema, &sequence.name, &""]).await?;
+        let found = local
+            .query_opt(&statement, &[&sequence.schema, &sequence.name, &""])
+            .await?;
         match found.map(|row| row.try_get::<_, String>(0)).transpose()?.as_deref() {
             Some("S") => {}
             Some(_) => missing.push(format!("{} is not a sequence on node {node}", sequence.qualified())),
-            None => missing.push(format!("sequence {} does not exist on node {node}", sequence.qualified())),
+            None => missing.push(format!(
+                "sequence {} does not exist on node {node}",
+                sequence.qualified()
+            )),
         }
     }
     Ok((missing, computed))
@@ -238,7 +256,11 @@ pub async fn start_point(
           where ssy_setid = $1 and ssy_origin = $2",
     );
     if let Some(row) = provider.query_opt(&position, &[&set, &origin]).await? {
-        return Ok(StartPoint { seqno: row.try_get(0)?, snapshot: row.try_get(1)?, action_list: row.try_get(2)? });
+        return Ok(StartPoint {
+            seqno: row.try_get(0)?,
+            snapshot: row.try_get(1)?,
+            action_list: row.try_get(2)?,
+        });
     }
     let newest = cluster.sql(
         "select ev_seqno, ev_snapshot::text, pg_catalog.txid_snapshot_xmax(ev_snapshot),
@@ -254,15 +276,20 @@ pub async fn start_point(
     for log_table in ["sl_log_1", "sl_log_2"] {
         let sql = cluster.sql(&format!(
             "select log_actionseq from @NAMESPACE@.{log_table}
-              where log_origin = $1 and (log_txid >= $2 or log_txid = any ($3))"
+              where log_origin = $1 and (log_txid >= $2 or log_txid = any ($3))
+                and log_tableid in (select tab_id from @NAMESPACE@.sl_table where tab_set = $4)"
         ));
-        for row in provider.query(&sql, &[&origin, &xmax, &in_progress]).await? {
+        for row in provider.query(&sql, &[&origin, &xmax, &in_progress, &set]).await? {
             actions.push(row.try_get::<_, i64>(0)?);
         }
     }
     actions.sort_unstable();
     let quoted: Vec<String> = actions.iter().map(|action| format!("'{action}'")).collect();
-    Ok(StartPoint { seqno, snapshot, action_list: quoted.join(",") })
+    Ok(StartPoint {
+        seqno,
+        snapshot,
+        action_list: quoted.join(","),
+    })
 }
 
 /// Writes the start point of the set here, in the running transaction.
@@ -282,7 +309,12 @@ pub async fn store_start_point(
         "insert into @NAMESPACE@.sl_setsync (ssy_setid, ssy_origin, ssy_seqno, ssy_snapshot, ssy_action_list)
          values ($1, $2, $3, $4::text::pg_catalog.txid_snapshot, $5)",
     );
-    local.execute(&insert, &[&set, &origin, &start.seqno, &start.snapshot, &start.action_list]).await?;
+    local
+        .execute(
+            &insert,
+            &[&set, &origin, &start.seqno, &start.snapshot, &start.action_list],
+        )
+        .await?;
     Ok(())
 }
 
@@ -299,11 +331,21 @@ pub async fn register(
 ) -> Result<(), tokio_postgres::Error> {
     let add_table = cluster.sql("select @NAMESPACE@.setaddtable_int($1, $2, $3, $4::text::name, $5)");
     for table in tables {
-        local.execute(&add_table, &[&set, &table.id, &table.qualified(), &table.index, &table.comment]).await?;
+        local
+            .execute(
+                &add_table,
+                &[&set, &table.id, &table.qualified(), &table.index, &table.comment],
+            )
+            .await?;
     }
     let add_sequence = cluster.sql("select @NAMESPACE@.setaddsequence_int($1, $2, $3, $4)");
     for sequence in sequences {
-        local.execute(&add_sequence, &[&set, &sequence.id, &sequence.qualified(), &sequence.comment]).await?;
+        local
+            .execute(
+                &add_sequence,
+                &[&set, &sequence.id, &sequence.qualified(), &sequence.comment],
+            )
+            .await?;
     }
     Ok(())
 }
@@ -337,5 +379,10 @@ pub async fn lock_holders(local: &Client, table: &str) -> Result<Vec<String>, to
                  from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
                 where l.relation = $1::text::regclass and l.granted and l.pid <> pg_catalog.pg_backend_pid()
                   and l.database = (select oid from pg_catalog.pg_database where datname = current_database())";
-    local.query(sql, &[&table]).await?.iter().map(|row| row.try_get(0)).collect()
+    local
+        .query(sql, &[&table])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect()
 }

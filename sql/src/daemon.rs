@@ -17,7 +17,14 @@ pub const PROTOCOL_VERSION: &str = "2.2.11";
 /// What is applied must be read the way it was logged, whatever the role's or database's defaults are. The server shall
 /// notice within a minute that the daemon's host is gone, and within seconds that its process is (PostgreSQL 14 and up,
 /// where the platform can), so that an orphaned backend does not keep locks.
+///
+/// Snapshots are to be taken after locks are granted, hence read committed whatever the default is. Commits are to be
+/// durable before anybody hears of them: an asynchronous default is raised to the local disk, others are left.
 pub const SESSION_SETTINGS: &str = "\
+set default_transaction_isolation to 'read committed'; set default_transaction_read_only to off; \
+set extra_float_digits to 3; \
+select pg_catalog.set_config('synchronous_commit', 'local', false) \
+ where pg_catalog.current_setting('synchronous_commit') = 'off'; \
 set datestyle to iso; set intervalstyle to postgres; set standard_conforming_strings to on; \
 set lc_monetary to 'C'; set statement_timeout to 0; set lock_timeout to 0; \
 set idle_in_transaction_session_timeout to 0; \

@@ -31,7 +31,11 @@ impl Event {
     /// Data column `number` (1 to 8) as text; empty if NULL.
     #[must_use]
     pub fn text(&self, number: usize) -> &str {
-        number.checked_sub(1).and_then(|index| self.data.get(index)).and_then(Option::as_deref).unwrap_or("")
+        number
+            .checked_sub(1)
+            .and_then(|index| self.data.get(index))
+            .and_then(Option::as_deref)
+            .unwrap_or("")
     }
 
     /// Data column `number` (1 to 8) as an integer.
@@ -57,7 +61,9 @@ impl Event {
 
 /// An event whose data cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("event {origin},{seqno} {kind}: `{value}` in ev_data{column} is not a number; look at the row in sl_event of node {origin}")]
+#[error(
+    "event {origin},{seqno} {kind}: `{value}` in ev_data{column} is not a number; look at the row in sl_event of node {origin}"
+)]
 pub struct MalformedEvent {
     kind: String,
     origin: i32,
@@ -101,7 +107,11 @@ const EVENT_COLUMNS: &str = "e.ev_origin, e.ev_seqno, e.ev_timestamp::text, e.ev
 /// `$4` an interval: only events older than that.
 #[must_use]
 pub fn fetch_statement(cluster: &Cluster, delayed: bool) -> String {
-    let delay = if delayed { "and s.ev_timestamp < pg_catalog.now() - $4::text::interval" } else { "" };
+    let delay = if delayed {
+        "and s.ev_timestamp < pg_catalog.now() - $4::text::interval"
+    } else {
+        ""
+    };
     cluster.sql(&format!(
         "select {EVENT_COLUMNS}
            from unnest($1::int4[], $2::int8[]) as w (origin, seqno)
@@ -163,7 +173,10 @@ pub async fn forward_confirmations(
     let origins: Vec<i32> = confirmations.iter().map(|confirmation| confirmation.origin).collect();
     let received: Vec<i32> = confirmations.iter().map(|confirmation| confirmation.received).collect();
     let seqnos: Vec<i64> = confirmations.iter().map(|confirmation| confirmation.seqno).collect();
-    let times: Vec<&str> = confirmations.iter().map(|confirmation| confirmation.timestamp.as_str()).collect();
+    let times: Vec<&str> = confirmations
+        .iter()
+        .map(|confirmation| confirmation.timestamp.as_str())
+        .collect();
     // Only of nodes still known here: a dropped node's confirmations must not come back.
     let forward = cluster.sql(
         "select @NAMESPACE@.forwardconfirm(w.origin, w.received, w.seqno, w.stamp::timestamptz::timestamp)
@@ -171,10 +184,16 @@ pub async fn forward_confirmations(
           where exists (select 1 from @NAMESPACE@.sl_node where no_id = w.origin)
             and exists (select 1 from @NAMESPACE@.sl_node where no_id = w.received)",
     );
-    client.batch_execute("begin; set local synchronous_commit to off").await?;
+    client
+        .batch_execute("begin; set local synchronous_commit to off")
+        .await?;
     let result = async {
-        client.execute(&forward, &[&origins, &received, &seqnos, &times]).await?;
-        client.batch_execute(&format!("notify {}; commit", cluster.event_channel())).await
+        client
+            .execute(&forward, &[&origins, &received, &seqnos, &times])
+            .await?;
+        client
+            .batch_execute(&format!("notify {}; commit", cluster.event_channel()))
+            .await
     }
     .await;
     if result.is_err() {
@@ -202,7 +221,12 @@ pub async fn store(
     let snapshots: Vec<Option<&str>> = events.iter().map(|event| event.snapshot.as_deref()).collect();
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     let data: Vec<Vec<Option<&str>>> = (0..8)
-        .map(|column| events.iter().map(|event| event.data.get(column).and_then(Option::as_deref)).collect())
+        .map(|column| {
+            events
+                .iter()
+                .map(|event| event.data.get(column).and_then(Option::as_deref))
+                .collect()
+        })
         .collect();
     let insert = cluster.sql(
         "insert into @NAMESPACE@.sl_event
@@ -222,13 +246,26 @@ pub async fn store(
         .execute(
             &insert,
             &[
-                &last.origin, &seqnos, &stamps, &snapshots, &kinds, &data[0], &data[1], &data[2], &data[3], &data[4],
-                &data[5], &data[6], &data[7],
+                &last.origin,
+                &seqnos,
+                &stamps,
+                &snapshots,
+                &kinds,
+                &data[0],
+                &data[1],
+                &data[2],
+                &data[3],
+                &data[4],
+                &data[5],
+                &data[6],
+                &data[7],
             ],
         )
         .await?;
     client.execute(&confirm, &[&last.origin, &local, &last.seqno]).await?;
-    client.batch_execute(&format!("notify {}", cluster.event_channel())).await
+    client
+        .batch_execute(&format!("notify {}", cluster.event_channel()))
+        .await
 }
 
 /// Highest event number of each other node that this node has confirmed.
@@ -261,7 +298,11 @@ pub async fn snapshot_at(
         "select ev_snapshot::text from @NAMESPACE@.sl_event
           where ev_origin = $1 and ev_seqno <= $2 and ev_type = 'SYNC' order by ev_seqno desc limit 1",
     );
-    client.query_opt(&sql, &[&origin, &seqno]).await?.map(|row| row.try_get(0)).transpose()
+    client
+        .query_opt(&sql, &[&origin, &seqno])
+        .await?
+        .map(|row| row.try_get(0))
+        .transpose()
 }
 
 /// Whether the node behind `client` has the event, and so everything before it.

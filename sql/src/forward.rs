@@ -15,18 +15,28 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Chooses the log table for the rest of the running transaction.
 ///
-/// Both tables are locked against truncation before the status is read: a log switch that ends meanwhile could
-/// otherwise leave the rows in the table that nobody reads.
+/// The table is locked against truncation and the status read again: a log switch that ends in between could otherwise
+/// leave the rows in the table that nobody reads.
 ///
 /// # Errors
 /// Any database error.
 pub async fn log_table(client: &Client, cluster: &Cluster) -> Result<&'static str, tokio_postgres::Error> {
-    client
-        .batch_execute(&cluster.sql("lock table @NAMESPACE@.sl_log_1, @NAMESPACE@.sl_log_2 in row exclusive mode"))
-        .await?;
-    let status: i64 =
-        client.query_one(&cluster.sql("select last_value from @NAMESPACE@.sl_log_status"), &[]).await?.try_get(0)?;
-    Ok(if status & 1 == 0 { "sl_log_1" } else { "sl_log_2" })
+    let status = cluster.sql("select last_value from @NAMESPACE@.sl_log_status");
+    let current = async || -> Result<&'static str, tokio_postgres::Error> {
+        let status: i64 = client.query_one(&status, &[]).await?.try_get(0)?;
+        Ok(if status & 1 == 0 { "sl_log_1" } else { "sl_log_2" })
+    };
+    let mut chosen = current().await?;
+    loop {
+        let lock = format!("lock table @NAMESPACE@.{chosen} in row exclusive mode");
+        client.batch_execute(&cluster.sql(&lock)).await?;
+        let now = current().await?;
+        if now == chosen {
+            return Ok(chosen);
+        }
+        // At most one switch can begin while a log table is locked.
+        chosen = now;
+    }
 }
 
 /// Stores tuples of binary COPY data as they came.
@@ -41,8 +51,12 @@ pub async fn store(
     log_table: &str,
     tuples: Vec<Bytes>,
 ) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute("set local session_replication_role to local").await?;
-    let sink = client.copy_in::<_, Bytes>(&forward_statement(cluster, log_table)).await?;
+    client
+        .batch_execute("set local session_replication_role to local")
+        .await?;
+    let sink = client
+        .copy_in::<_, Bytes>(&forward_statement(cluster, log_table))
+        .await?;
     let mut sink = std::pin::pin!(sink);
     let mut buffer = Vec::with_capacity(MESSAGE + 4096);
     buffer.extend_from_slice(HEADER);
@@ -55,7 +69,9 @@ pub async fn store(
     buffer.extend_from_slice(&[0xff, 0xff]);
     sink.send(buffer.into()).await?;
     sink.finish().await?;
-    client.batch_execute("set local session_replication_role to replica").await
+    client
+        .batch_execute("set local session_replication_role to replica")
+        .await
 }
 
 /// Stores a row of a script (`sl_log_script`), on every node whether it forwards data or not.
@@ -75,7 +91,9 @@ pub async fn store_script(
         "insert into @NAMESPACE@.sl_log_script (log_origin, log_txid, log_actionseq, log_cmdtype, log_cmdargs)
          values ($1, $2, $3, $4::text::\"char\", $5)",
     );
-    client.execute(&sql, &[&origin, &txid, &action, &command, &arguments]).await?;
+    client
+        .execute(&sql, &[&origin, &txid, &action, &command, &arguments])
+        .await?;
     Ok(())
 }
 
@@ -92,16 +110,23 @@ pub async fn run_script_statement(
     sequences: &str,
     settings: &str,
 ) -> Result<(), tokio_postgres::Error> {
-    let numbers: Vec<i64> = sequences.split(',').filter_map(|number| number.trim().parse().ok()).collect();
+    let numbers: Vec<i64> = sequences
+        .split(',')
+        .filter_map(|number| number.trim().parse().ok())
+        .collect();
     let set = cluster.sql("select @NAMESPACE@.sequencesetvalue($1::int8::int4, $2::int8::int4, null, $3, true)");
     for triple in numbers.chunks_exact(3) {
         client.execute(&set, &[&triple[0], &triple[1], &triple[2]]).await?;
     }
-    client.batch_execute("set local session_replication_role to local").await?;
+    client
+        .batch_execute("set local session_replication_role to local")
+        .await?;
     client.batch_execute(statement).await?;
     // `set` in a script must not leak into what is applied next.
     client.batch_execute(settings).await?;
-    client.batch_execute("set local session_replication_role to replica").await
+    client
+        .batch_execute("set local session_replication_role to replica")
+        .await
 }
 
 /// The end of a script: names and triggers are brought up to date.
@@ -109,6 +134,8 @@ pub async fn run_script_statement(
 /// # Errors
 /// Any database error.
 pub async fn finish_script(client: &Client, cluster: &Cluster) -> Result<(), tokio_postgres::Error> {
-    client.execute(&cluster.sql("select @NAMESPACE@.ddlscript_complete_int()"), &[]).await?;
+    client
+        .execute(&cluster.sql("select @NAMESPACE@.ddlscript_complete_int()"), &[])
+        .await?;
     Ok(())
 }

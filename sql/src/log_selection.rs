@@ -101,7 +101,9 @@ impl LogSelection<'_> {
 /// `COPY … FROM STDIN` (binary) into the log table that is being written on this node.
 #[must_use]
 pub fn forward_statement(cluster: &Cluster, log_table: &str) -> String {
-    cluster.sql(&format!("copy @NAMESPACE@.{log_table} ({LOG_COLUMNS}) from stdin (format binary)"))
+    cluster.sql(&format!(
+        "copy @NAMESPACE@.{log_table} ({LOG_COLUMNS}) from stdin (format binary)"
+    ))
 }
 
 /// The newest value of each sequence of the sets (`$1` origin, `$2` sets, `$3` first and `$4` last event number).

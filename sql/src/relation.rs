@@ -64,9 +64,22 @@ impl Relation {
     /// Assembles a relation.
     #[must_use]
     pub fn new(oid: u32, qualified: String, columns: Vec<Column>, fires_triggers: bool) -> Self {
-        let by_name = columns.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect();
-        let key = (0..columns.len()).filter(|index| columns[*index].equals.is_some()).collect();
-        Self { oid, qualified, columns, key, fires_triggers, by_name }
+        let by_name = columns
+            .iter()
+            .enumerate()
+            .map(|(index, column)| (column.name.clone(), index))
+            .collect();
+        let key = (0..columns.len())
+            .filter(|index| columns[*index].equals.is_some())
+            .collect();
+        Self {
+            oid,
+            qualified,
+            columns,
+            key,
+            fires_triggers,
+            by_name,
+        }
     }
 
     /// Position of a column.
@@ -81,7 +94,10 @@ impl Relation {
     pub fn is_foldable(&self) -> bool {
         !self.fires_triggers
             && !self.key.is_empty()
-            && self.key.iter().all(|position| self.columns[*position].text_is_canonical)
+            && self
+                .key
+                .iter()
+                .all(|position| self.columns[*position].text_is_canonical)
     }
 }
 
@@ -100,7 +116,11 @@ pub async fn describe(
     server_version: i32,
     names: &[(&str, &str)],
 ) -> Result<HashMap<(String, String), Relation>, tokio_postgres::Error> {
-    let generated = if server_version >= 120_000 { "a.attgenerated <> ''" } else { "false" };
+    let generated = if server_version >= 120_000 {
+        "a.attgenerated <> ''"
+    } else {
+        "false"
+    };
     let sql = cluster.sql(&format!(
         "select n.nspname::text, c.relname::text, c.oid, a.attname::text,
                 exists (select 1 from pg_catalog.pg_trigger g
@@ -142,14 +162,18 @@ pub async fn describe(
         let delimiter: String = row.try_get(11)?;
         let is_array: bool = row.try_get(12)?;
         let (operator_schema, operator_name): (Option<String>, Option<String>) = (row.try_get(15)?, row.try_get(16)?);
-        let array_type = array_schema.zip(array_name).map(|(s, n)| format!("{}.{}", quote_ident(&s), quote_ident(&n)));
+        let array_type = array_schema
+            .zip(array_name)
+            .map(|(s, n)| format!("{}.{}", quote_ident(&s), quote_ident(&n)));
         let transport = match type_oid {
             21 => Transport::Int2,
             23 => Transport::Int4,
             20 => Transport::Int8,
             25 | 1042 | 1043 => Transport::Text,
             // Composites would be spread over several columns by unnest().
-            _ if is_array || matches!(kind.as_str(), "c" | "d" | "p") || delimiter != "," || array_type.is_none() => Transport::Cast,
+            _ if is_array || matches!(kind.as_str(), "c" | "d" | "p") || delimiter != "," || array_type.is_none() => {
+                Transport::Cast
+            }
             _ => Transport::Literal,
         };
         let column = Column {
@@ -160,11 +184,17 @@ pub async fn describe(
             generated: row.try_get(13)?,
             identity_always: row.try_get(14)?,
             text_is_canonical: kind == "e" || CANONICAL.contains(&type_oid),
-            equals: operator_schema.zip(operator_name).map(|(s, n)| format!("operator({}.{n})", quote_ident(&s))),
+            equals: operator_schema
+                .zip(operator_name)
+                .map(|(s, n)| format!("operator({}.{n})", quote_ident(&s))),
         };
         let name: (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let (oid, fires): (u32, bool) = (row.try_get(2)?, row.try_get(4)?);
-        found.entry(name).or_insert_with(|| (oid, fires, Vec::new())).2.push(column);
+        found
+            .entry(name)
+            .or_insert_with(|| (oid, fires, Vec::new()))
+            .2
+            .push(column);
     }
     Ok(found
         .into_iter()

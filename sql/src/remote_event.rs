@@ -42,11 +42,19 @@ pub enum Effect {
 }
 
 const fn call(sql: &'static str, arguments: usize) -> Effect {
-    Effect::Call { sql, arguments, locks: Locks::Config }
+    Effect::Call {
+        sql,
+        arguments,
+        locks: Locks::Config,
+    }
 }
 
 const fn call_with_event_lock(sql: &'static str, arguments: usize) -> Effect {
-    Effect::Call { sql, arguments, locks: Locks::EventAndConfig }
+    Effect::Call {
+        sql,
+        arguments,
+        locks: Locks::EventAndConfig,
+    }
 }
 
 /// The effect of an event type.
@@ -57,35 +65,45 @@ pub fn effect(kind: &str) -> Effect {
         "STORE_NODE" => call("select @NAMESPACE@.storenode_int($1::text::int4, $2::text)", 2),
         "ENABLE_NODE" => call("select @NAMESPACE@.enablenode_int($1::text::int4)", 1),
         "DROP_NODE" => Effect::DropNode,
-        "CLONE_NODE" => {
-            call("select @NAMESPACE@.clonenodeprepare_int($1::text::int4, $2::text::int4, $3::text)", 3)
-        }
+        "CLONE_NODE" => call(
+            "select @NAMESPACE@.clonenodeprepare_int($1::text::int4, $2::text::int4, $3::text)",
+            3,
+        ),
         "STORE_PATH" => call(
             "select @NAMESPACE@.storepath_int($1::text::int4, $2::text::int4, $3::text, $4::text::int4)",
             4,
         ),
         "DROP_PATH" => call("select @NAMESPACE@.droppath_int($1::text::int4, $2::text::int4)", 2),
-        "STORE_LISTEN" => {
-            call("select @NAMESPACE@.storelisten_int($1::text::int4, $2::text::int4, $3::text::int4)", 3)
-        }
-        "DROP_LISTEN" => {
-            call("select @NAMESPACE@.droplisten_int($1::text::int4, $2::text::int4, $3::text::int4)", 3)
-        }
-        "STORE_SET" => call("select @NAMESPACE@.storeset_int($1::text::int4, $2::text::int4, $3::text)", 3),
+        "STORE_LISTEN" => call(
+            "select @NAMESPACE@.storelisten_int($1::text::int4, $2::text::int4, $3::text::int4)",
+            3,
+        ),
+        "DROP_LISTEN" => call(
+            "select @NAMESPACE@.droplisten_int($1::text::int4, $2::text::int4, $3::text::int4)",
+            3,
+        ),
+        "STORE_SET" => call(
+            "select @NAMESPACE@.storeset_int($1::text::int4, $2::text::int4, $3::text)",
+            3,
+        ),
         "DROP_SET" => call("select @NAMESPACE@.dropset_int($1::text::int4)", 1),
         "MERGE_SET" => call("select @NAMESPACE@.mergeset_int($1::text::int4, $2::text::int4)", 2),
         "SET_DROP_TABLE" => call("select @NAMESPACE@.setdroptable_int($1::text::int4)", 1),
         "SET_DROP_SEQUENCE" => call("select @NAMESPACE@.setdropsequence_int($1::text::int4)", 1),
         "SET_MOVE_TABLE" => call("select @NAMESPACE@.setmovetable_int($1::text::int4, $2::text::int4)", 2),
-        "SET_MOVE_SEQUENCE" => call("select @NAMESPACE@.setmovesequence_int($1::text::int4, $2::text::int4)", 2),
+        "SET_MOVE_SEQUENCE" => call(
+            "select @NAMESPACE@.setmovesequence_int($1::text::int4, $2::text::int4)",
+            2,
+        ),
         "SUBSCRIBE_SET" => call_with_event_lock(
             "select @NAMESPACE@.subscribeset_int($1::text::int4, $2::text::int4, $3::text::int4, $4::text::bool, $5::text::bool)",
             5,
         ),
         "ENABLE_SUBSCRIPTION" => Effect::EnableSubscription,
-        "UNSUBSCRIBE_SET" => {
-            call_with_event_lock("select @NAMESPACE@.unsubscribeset_int($1::text::int4, $2::text::int4)", 2)
-        }
+        "UNSUBSCRIBE_SET" => call_with_event_lock(
+            "select @NAMESPACE@.unsubscribeset_int($1::text::int4, $2::text::int4)",
+            2,
+        ),
         "MOVE_SET" => call_with_event_lock(
             "select @NAMESPACE@.moveset_int($1::text::int4, $2::text::int4, $3::text::int4, $4::text::int8)",
             3,
@@ -137,7 +155,9 @@ pub async fn run(
 /// # Errors
 /// Any database error.
 pub async fn drop_node(client: &Client, cluster: &Cluster, node: i32) -> Result<(), tokio_postgres::Error> {
-    client.execute(&cluster.sql("select @NAMESPACE@.dropnode_int($1)"), &[&node]).await?;
+    client
+        .execute(&cluster.sql("select @NAMESPACE@.dropnode_int($1)"), &[&node])
+        .await?;
     Ok(())
 }
 
@@ -146,8 +166,12 @@ pub async fn drop_node(client: &Client, cluster: &Cluster, node: i32) -> Result<
 /// # Errors
 /// Any database error.
 pub async fn uninstall(client: &Client, cluster: &Cluster) -> Result<(), tokio_postgres::Error> {
-    client.execute(&cluster.sql("select @NAMESPACE@.uninstallnode()"), &[]).await?;
-    client.batch_execute(&cluster.sql("drop schema @NAMESPACE@ cascade")).await
+    client
+        .execute(&cluster.sql("select @NAMESPACE@.uninstallnode()"), &[])
+        .await?;
+    client
+        .batch_execute(&cluster.sql("drop schema @NAMESPACE@ cascade"))
+        .await
 }
 
 /// Marks a subscription as active, in the running transaction.
@@ -186,7 +210,10 @@ pub async fn move_set_is_here(
                          where con_origin = $2 and con_received = last_value and con_seqno >= $4)
              or not exists (select 1 from @NAMESPACE@.sl_node where no_id = $2)",
     );
-    client.query_one(&sql, &[&set, &old_origin, &new_origin, &seqno]).await?.try_get(0)
+    client
+        .query_one(&sql, &[&set, &old_origin, &new_origin, &seqno])
+        .await?
+        .try_get(0)
 }
 
 /// Starts the set at its ACCEPT_SET: what the new origin logged before is not data of the set.
@@ -204,7 +231,9 @@ pub async fn accept_set(
             set ssy_origin = $2, ssy_seqno = $3, ssy_snapshot = $4::text::pg_catalog.txid_snapshot, ssy_action_list = ''
           where ssy_setid = $1",
     );
-    client.execute(&sql, &[&set, &event.origin, &event.seqno, &event.snapshot]).await?;
+    client
+        .execute(&sql, &[&set, &event.origin, &event.seqno, &event.snapshot])
+        .await?;
     Ok(())
 }
 
@@ -245,5 +274,7 @@ pub async fn failover_set(
 /// # Errors
 /// Any database error.
 pub async fn request_restart(client: &Client, cluster: &Cluster) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute(&format!("notify {}", cluster.restart_channel())).await
+    client
+        .batch_execute(&format!("notify {}", cluster.restart_channel()))
+        .await
 }

@@ -25,7 +25,11 @@ impl Snapshot {
     /// The snapshot that sees nothing: `1:1:`, Slony's start value.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { xmin: 1, xmax: 1, in_progress: Vec::new() }
+        Self {
+            xmin: 1,
+            xmax: 1,
+            in_progress: Vec::new(),
+        }
     }
 
     /// Whether this is the start value `1:1:`.
@@ -63,9 +67,16 @@ impl FromStr for Snapshot {
     type Err = SnapshotError;
 
     fn from_str(text: &str) -> Result<Self, SnapshotError> {
-        let error = || SnapshotError { text: text.chars().take(200).collect() };
+        let error = || SnapshotError {
+            text: text.chars().take(200).collect(),
+        };
         let mut parts = text.trim().splitn(3, ':');
-        let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok()).filter(|number| *number > 0);
+        let mut number = || {
+            parts
+                .next()
+                .and_then(|part| part.parse::<i64>().ok())
+                .filter(|number| *number > 0)
+        };
         let (xmin, xmax) = (number().ok_or_else(error)?, number().ok_or_else(error)?);
         let list = parts.next().ok_or_else(error)?;
         let mut in_progress = Vec::new();
@@ -80,7 +91,11 @@ impl FromStr for Snapshot {
         if xmin > xmax || !inside {
             return Err(error());
         }
-        Ok(Self { xmin, xmax, in_progress })
+        Ok(Self {
+            xmin,
+            xmax,
+            in_progress,
+        })
     }
 }
 
@@ -119,13 +134,25 @@ impl Window {
     #[must_use]
     pub fn condition(&self, column: &str) -> String {
         let low = self.from.xmax;
-        let running: Vec<i64> = self.to.in_progress.iter().copied().filter(|txid| *txid >= low).collect();
+        let running: Vec<i64> = self
+            .to
+            .in_progress
+            .iter()
+            .copied()
+            .filter(|txid| *txid >= low)
+            .collect();
         let mut range = format!("({column} >= {low} and {column} < {}", self.to.xmax);
         if !running.is_empty() {
             range.push_str(&format!(" and {column} <> all ('{{{}}}'::bigint[])", join(&running)));
         }
         range.push(')');
-        let ended: Vec<i64> = self.from.in_progress.iter().copied().filter(|txid| self.to.sees(*txid)).collect();
+        let ended: Vec<i64> = self
+            .from
+            .in_progress
+            .iter()
+            .copied()
+            .filter(|txid| self.to.sees(*txid))
+            .collect();
         if ended.is_empty() {
             return range;
         }
@@ -154,14 +181,19 @@ mod tests {
         for text in ["1:1:", "10:10:", "10:20:10,15,19"] {
             assert_eq!(snapshot(text).to_string(), text);
         }
-        for text in ["", "1", "1:2", "a:b:", "5:4:", "5:9:4", "5:9:9", "5:9:6,x", "0:0:", "5:9:6,"] {
+        for text in [
+            "", "1", "1:2", "a:b:", "5:4:", "5:9:4", "5:9:9", "5:9:6,x", "0:0:", "5:9:6,",
+        ] {
             assert!(text.parse::<Snapshot>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_transaction_that_ran_during_from_belongs_to_the_window_in_which_it_ends() {
-        let window = Window { from: snapshot("10:20:10,15"), to: snapshot("15:30:15,25") };
+        let window = Window {
+            from: snapshot("10:20:10,15"),
+            to: snapshot("15:30:15,25"),
+        };
         assert!(window.contains(10), "ended since");
         assert!(!window.contains(15), "still running");
         assert!(!window.contains(12), "seen before");
@@ -180,8 +212,10 @@ mod tests {
             proptest::collection::btree_set(0u32..100, 2..8),
         )
             .prop_map(|(spans, moments)| {
-                let mut spans: Vec<(u32, u32)> =
-                    spans.into_iter().map(|(begin, length)| (begin, begin + length)).collect();
+                let mut spans: Vec<(u32, u32)> = spans
+                    .into_iter()
+                    .map(|(begin, length)| (begin, begin + length))
+                    .collect();
                 spans.sort_unstable();
                 (spans, moments.into_iter().collect())
             })
@@ -193,7 +227,11 @@ mod tests {
         let begun = spans.iter().filter(|(begin, _)| *begin < moment).count();
         let running: Vec<i64> = (0..begun).filter(|index| spans[*index].1 >= moment).map(id).collect();
         let xmax = id(begun);
-        Snapshot { xmin: running.first().copied().unwrap_or(xmax), xmax, in_progress: running }
+        Snapshot {
+            xmin: running.first().copied().unwrap_or(xmax),
+            xmax,
+            in_progress: running,
+        }
     }
 
     proptest! {

@@ -30,7 +30,9 @@ impl SetPosition {
 
     /// The numbers of the action list.
     pub fn already_copied(&self) -> impl Iterator<Item = i64> + '_ {
-        self.action_list.split(',').filter_map(|item| item.trim_matches(['\'', ' ']).parse().ok())
+        self.action_list
+            .split(',')
+            .filter_map(|item| item.trim_matches(['\'', ' ']).parse().ok())
     }
 }
 
@@ -75,7 +77,12 @@ pub async fn positions(
 /// Any database error.
 pub async fn table_sets(client: &Client, cluster: &Cluster) -> Result<Vec<(i32, i32)>, tokio_postgres::Error> {
     let sql = cluster.sql("select tab_id, tab_set from @NAMESPACE@.sl_table order by tab_id");
-    client.query(&sql, &[]).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    client
+        .query(&sql, &[])
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
 /// Moves the positions of sets forward to a SYNC, in the running transaction.

@@ -47,7 +47,12 @@ pub async fn report(
 /// # Errors
 /// Any database error.
 pub async fn clear(client: &Client, cluster: &Cluster, actor: &str) -> Result<(), tokio_postgres::Error> {
-    client.execute(&cluster.sql("delete from @NAMESPACE@.tl_trouble where tr_actor = $1"), &[&actor]).await?;
+    client
+        .execute(
+            &cluster.sql("delete from @NAMESPACE@.tl_trouble where tr_actor = $1"),
+            &[&actor],
+        )
+        .await?;
     Ok(())
 }
 
@@ -56,7 +61,12 @@ pub async fn clear(client: &Client, cluster: &Cluster, actor: &str) -> Result<()
 /// # Errors
 /// Any database error.
 pub async fn clear_all(client: &Client, cluster: &Cluster, node: i32) -> Result<(), tokio_postgres::Error> {
-    client.execute(&cluster.sql("delete from @NAMESPACE@.tl_trouble where tr_node = $1"), &[&node]).await?;
+    client
+        .execute(
+            &cluster.sql("delete from @NAMESPACE@.tl_trouble where tr_node = $1"),
+            &[&node],
+        )
+        .await?;
     Ok(())
 }
 

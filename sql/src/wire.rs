@@ -83,7 +83,9 @@ pub enum ArrayKind {
 
 /// A logged value that its column cannot hold.
 #[derive(Debug, thiserror::Error)]
-#[error("the log holds a value of {bytes} bytes where an integer of the subscriber's column type is expected; compare the column types of provider and subscriber")]
+#[error(
+    "the log holds a value of {bytes} bytes where an integer of the subscriber's column type is expected; compare the column types of provider and subscriber"
+)]
 pub struct NotAnInteger {
     bytes: usize,
 }
@@ -108,7 +110,12 @@ impl ArrayBuilder {
             bytes.put_i32(0);
             bytes.put_i32(1);
         }
-        Self { bytes, kind, count: 0, has_null: false }
+        Self {
+            bytes,
+            kind,
+            count: 0,
+            has_null: false,
+        }
     }
 
     /// Adds a value in text form.
@@ -158,7 +165,8 @@ impl ArrayBuilder {
                     self.bytes.put_i64(number);
                 }
                 ArrayKind::Text | ArrayKind::Literal => {
-                    self.bytes.put_i32(i32::try_from(text.len()).map_err(|_| NotAnInteger { bytes: text.len() })?);
+                    self.bytes
+                        .put_i32(i32::try_from(text.len()).map_err(|_| NotAnInteger { bytes: text.len() })?);
                     self.bytes.extend_from_slice(text);
                 }
             },
@@ -172,11 +180,17 @@ impl ArrayBuilder {
     pub fn finish(mut self) -> Encoded {
         if self.kind == ArrayKind::Literal {
             self.bytes.put_u8(b'}');
-            return Encoded { bytes: self.bytes, text: true };
+            return Encoded {
+                bytes: self.bytes,
+                text: true,
+            };
         }
         self.bytes[4..8].copy_from_slice(&i32::from(self.has_null).to_be_bytes());
         self.bytes[12..16].copy_from_slice(&self.count.to_be_bytes());
-        Encoded { bytes: self.bytes, text: false }
+        Encoded {
+            bytes: self.bytes,
+            text: false,
+        }
     }
 }
 

@@ -29,6 +29,8 @@ type StatementKey = (u32, Shape, Vec<usize>, Vec<usize>);
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     relations: HashMap<(String, String), Arc<Relation>>,
+    /// Tables known earlier, for comparison when they are met again.
+    doubted: HashMap<(String, String), Arc<Relation>>,
     statements: HashMap<StatementKey, Statement>,
     /// Most prepared statements kept.
     limit: usize,
@@ -36,13 +38,31 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
+        Self {
+            limit,
+            ..Self::default()
+        }
     }
 
     /// Forgets everything: tables may have been altered.
     pub(super) fn forget(&mut self) {
         self.relations.clear();
+        self.doubted.clear();
         self.statements.clear();
+    }
+
+    /// Forgets one table, which has been altered since it was looked at.
+    pub(super) fn forget_relation(&mut self, row: &LogRow) -> Result<(), ApplyError> {
+        let (schema, table) = names_of(row)?;
+        if let Some(relation) = self.relations.remove(&(schema.to_owned(), table.to_owned())) {
+            self.statements.retain(|(oid, ..), _| *oid != relation.oid);
+        }
+        Ok(())
+    }
+
+    /// Has the tables looked at again when they are met next; statements of those that did not change are kept.
+    pub(super) fn doubt(&mut self) {
+        self.doubted.extend(self.relations.drain());
     }
 
     /// Looks up the tables of the rows that are not known yet, all in one query.
@@ -69,7 +89,12 @@ impl Catalog {
             return Ok(());
         }
         let found = relation::describe(session, cluster, session.server_version(), &names).await?;
-        self.relations.extend(found.into_iter().map(|(name, relation)| (name, Arc::new(relation))));
+        for (name, relation) in found {
+            if let Some(before) = self.doubted.remove(&name).filter(|before| **before != relation) {
+                self.statements.retain(|(oid, ..), _| *oid != before.oid);
+            }
+            self.relations.insert(name, Arc::new(relation));
+        }
         Ok(())
     }
 
@@ -80,33 +105,57 @@ impl Catalog {
     /// The local table of a row.
     pub(super) fn relation(&self, row: &LogRow, node: i32) -> Result<Arc<Relation>, ApplyError> {
         let name = names_of(row)?;
-        self.find(name).cloned().ok_or_else(|| ApplyError::MissingTable { table: qualified(name), node })
+        self.find(name).cloned().ok_or_else(|| ApplyError::MissingTable {
+            table: qualified(name),
+            node,
+        })
     }
 
     /// A prepared statement, prepared now if need be. No other statement may be without its answer meanwhile.
-    pub(super) fn prepared(&self, relation: &Relation, shape: Shape, set: &[usize], key: &[usize]) -> Option<Statement> {
-        self.statements.get(&(relation.oid, shape, set.to_vec(), key.to_vec())).cloned()
+    pub(super) fn prepared(
+        &self,
+        relation: &Relation,
+        shape: Shape,
+        set: &[usize],
+        key: &[usize],
+    ) -> Option<Statement> {
+        self.statements
+            .get(&(relation.oid, shape, set.to_vec(), key.to_vec()))
+            .cloned()
     }
 
-    pub(super) fn keep(&mut self, relation: &Relation, shape: Shape, set: &[usize], key: &[usize], statement: &Statement) {
+    pub(super) fn keep(
+        &mut self,
+        relation: &Relation,
+        shape: Shape,
+        set: &[usize],
+        key: &[usize],
+        statement: &Statement,
+    ) {
         if self.statements.len() >= self.limit {
             self.statements.clear();
         }
-        self.statements.insert((relation.oid, shape, set.to_vec(), key.to_vec()), statement.clone());
+        self.statements
+            .insert((relation.oid, shape, set.to_vec(), key.to_vec()), statement.clone());
     }
 }
 
 fn names_of(row: &LogRow) -> Result<(&str, &str), ApplyError> {
-    std::str::from_utf8(&row.schema).ok().zip(std::str::from_utf8(&row.relation).ok()).ok_or_else(|| {
-        ApplyError::Malformed {
+    std::str::from_utf8(&row.schema)
+        .ok()
+        .zip(std::str::from_utf8(&row.relation).ok())
+        .ok_or_else(|| ApplyError::Malformed {
             table: format!("with id {}", row.table.unwrap_or(-1)),
             action: row.action,
             what: "the table's name is not UTF-8",
-        }
-    })
+        })
 }
 
 /// `"schema"."name"`.
 pub(super) fn qualified((schema, table): (&str, &str)) -> String {
-    format!("{}.{}", trunkline_sql::quote_ident(schema), trunkline_sql::quote_ident(table))
+    format!(
+        "{}.{}",
+        trunkline_sql::quote_ident(schema),
+        trunkline_sql::quote_ident(table)
+    )
 }

@@ -29,13 +29,20 @@ impl RowChange {
 
     /// Whether the change writes an `identity always` column of an existing row, which an UPDATE may not.
     pub(super) fn changes_identity(&self, relation: &Relation) -> bool {
-        self.command == b'U' && self.values.iter().any(|(position, _)| relation.columns[*position].identity_always)
+        self.command == b'U'
+            && self
+                .values
+                .iter()
+                .any(|(position, _)| relation.columns[*position].identity_always)
     }
 
     /// The change for folding; None where the row cannot be identified by the local key.
     pub(super) fn to_fold(&self, relation: &Relation) -> Option<Change> {
         match self.command {
-            b'I' => Some(Change::Insert { key: pick(&relation.key, &self.values)?, values: self.values.clone() }),
+            b'I' => Some(Change::Insert {
+                key: pick(&relation.key, &self.values)?,
+                values: self.values.clone(),
+            }),
             _ if self.key.len() != relation.key.len() || self.changes_identity(relation) => None,
             b'U' => {
                 let key = pick(&relation.key, &self.key)?;
@@ -46,9 +53,15 @@ impl RowChange {
                     }
                 }
                 let moved_to = (after != key).then_some(after);
-                Some(Change::Update { key, moved_to, values: self.values.clone() })
+                Some(Change::Update {
+                    key,
+                    moved_to,
+                    values: self.values.clone(),
+                })
             }
-            _ => Some(Change::Delete { key: pick(&relation.key, &self.key)? }),
+            _ => Some(Change::Delete {
+                key: pick(&relation.key, &self.key)?,
+            }),
         }
     }
 }
@@ -56,7 +69,12 @@ impl RowChange {
 /// The values of the key columns, none of them null.
 fn pick(key: &[usize], values: &Values) -> Option<Key> {
     key.iter()
-        .map(|position| values.iter().find(|(column, _)| column == position).and_then(|(_, value)| value.clone()))
+        .map(|position| {
+            values
+                .iter()
+                .find(|(column, _)| column == position)
+                .and_then(|(_, value)| value.clone())
+        })
         .collect::<Option<Vec<Bytes>>>()
         .map(Vec::into_boxed_slice)
 }
@@ -75,7 +93,11 @@ impl Unreadable {
         let table = relation.qualified.clone();
         match self {
             Self::Column(column) => ApplyError::MissingColumn { table, column, node },
-            Self::Malformed(what) => ApplyError::Malformed { table, action: row.action, what },
+            Self::Malformed(what) => ApplyError::Malformed {
+                table,
+                action: row.action,
+                what,
+            },
         }
     }
 }
@@ -88,16 +110,26 @@ pub(super) fn read(row: &LogRow, relation: &Relation) -> Result<RowChange, Unrea
     let values_end = match row.command {
         b'I' => row.arguments.len(),
         b'U' if row.changed * 2 <= row.arguments.len() => row.changed * 2,
-        b'U' => return Err(Unreadable::Malformed("log_cmdupdncols exceeds the pairs of log_cmdargs")),
+        b'U' => {
+            return Err(Unreadable::Malformed(
+                "log_cmdupdncols exceeds the pairs of log_cmdargs",
+            ));
+        }
         b'D' => 0,
         _ => return Err(Unreadable::Malformed("unknown log_cmdtype")),
     };
-    let mut change = RowChange { command: row.command, values: Vec::new(), key: Vec::new() };
+    let mut change = RowChange {
+        command: row.command,
+        values: Vec::new(),
+        key: Vec::new(),
+    };
     change.values.reserve(values_end / 2);
     for (index, pair) in row.arguments.chunks_exact(2).enumerate() {
         let name = pair[0].as_ref().ok_or(Unreadable::Malformed("a column name is null"))?;
         let name = std::str::from_utf8(name).map_err(|_| Unreadable::Malformed("a column name is not UTF-8"))?;
-        let position = relation.position(name).ok_or_else(|| Unreadable::Column(name.to_owned()))?;
+        let position = relation
+            .position(name)
+            .ok_or_else(|| Unreadable::Column(name.to_owned()))?;
         if index * 2 < values_end {
             if !relation.columns[position].generated {
                 change.values.push((position, pair[1].clone()));

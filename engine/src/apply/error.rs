@@ -6,7 +6,9 @@ use trunkline_sql::error_text;
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The table does not exist here.
-    #[error("table {table} does not exist on node {node}; create it there like on the origin, replication goes on by itself")]
+    #[error(
+        "table {table} does not exist on node {node}; create it there like on the origin, replication goes on by itself"
+    )]
     MissingTable {
         /// `"schema"."name"`.
         table: String,

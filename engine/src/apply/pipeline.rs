@@ -22,7 +22,12 @@ pub(super) struct Pipeline<'a, T> {
 
 impl<'a, T> Pipeline<'a, T> {
     pub(super) fn new() -> Self {
-        Self { running: VecDeque::new(), without_effect: Vec::new(), ambiguous: None, affected: 0 }
+        Self {
+            running: VecDeque::new(),
+            without_effect: Vec::new(),
+            ambiguous: None,
+            affected: 0,
+        }
     }
 
     /// Sends a statement. An error is that of an earlier statement or its own.

@@ -37,14 +37,18 @@ impl Applier<'_> {
             if matches!(read, Err(Unreadable::Column(_))) {
                 // The column may have been added since the table was looked at.
                 pipeline.drain().await.map_err(refused)?;
-                self.catalog.forget();
-                self.catalog.learn(self.session, self.cluster, std::slice::from_ref(row)).await?;
+                self.catalog.forget_relation(row)?;
+                self.catalog
+                    .learn(self.session, self.cluster, std::slice::from_ref(row))
+                    .await?;
                 relation = self.catalog.relation(row, node)?;
                 read = change::read(row, &relation);
             }
             let change = read.map_err(|unreadable| unreadable.into_error(&relation, row, node))?;
             applied.count(change.command);
-            let Some((shape, set, key, values)) = plan(&change, &relation) else { continue };
+            let Some((shape, set, key, values)) = plan(&change, &relation) else {
+                continue;
+            };
             let statement = match self.catalog.prepared(&relation, shape, &set, &key) {
                 Some(statement) => statement,
                 None => {
@@ -66,11 +70,17 @@ impl Applier<'_> {
                 }
             };
             let what = (Arc::clone(&relation), change.command_name());
-            pipeline.send(what, execute(client, statement, values)).await.map_err(refused)?;
+            pipeline
+                .send(what, execute(client, statement, values))
+                .await
+                .map_err(refused)?;
         }
         pipeline.drain().await.map_err(refused)?;
         if let Some((relation, _)) = pipeline.ambiguous {
-            return Err(ApplyError::Ambiguous { table: relation.qualified.clone(), node });
+            return Err(ApplyError::Ambiguous {
+                table: relation.qualified.clone(),
+                node,
+            });
         }
         for (relation, command) in pipeline.without_effect {
             if command != "INSERT" {

@@ -65,9 +65,13 @@ impl Applier<'_> {
         for (columns, updates) in by_columns(net.updates) {
             for updates in updates.chunks(ROWS_PER_STATEMENT) {
                 let all: Vec<usize> = columns.iter().chain(&relation.key).copied().collect();
-                let rows = updates.iter().map(|(key, values)| values.iter().cloned().chain(key_values(key)).collect());
+                let rows = updates
+                    .iter()
+                    .map(|(key, values)| values.iter().cloned().chain(key_values(key)).collect());
                 let parameters = self.encode(relation, &all, rows)?;
-                found += self.run(relation, Shape::BulkUpdate, &columns, "UPDATE", parameters).await?;
+                found += self
+                    .run(relation, Shape::BulkUpdate, &columns, "UPDATE", parameters)
+                    .await?;
             }
         }
         let inserts = net.inserts.into_iter().map(|values| ((), values)).collect();
@@ -81,11 +85,15 @@ impl Applier<'_> {
                 }
             } else {
                 let parameters = self.encode(relation, &columns, rows.into_iter().map(|((), values)| values))?;
-                self.run(relation, Shape::BulkInsert, &columns, "INSERT", parameters).await?;
+                self.run(relation, Shape::BulkInsert, &columns, "INSERT", parameters)
+                    .await?;
             }
         }
         if found > expected as u64 {
-            return Err(ApplyError::Ambiguous { table: relation.qualified.clone(), node: self.node });
+            return Err(ApplyError::Ambiguous {
+                table: relation.qualified.clone(),
+                node: self.node,
+            });
         }
         let absent = (expected as u64).saturating_sub(found);
         if absent > 0 {
@@ -114,9 +122,10 @@ impl Applier<'_> {
             .collect();
         for row in rows {
             for (array, value) in arrays.iter_mut().zip(&row) {
-                array
-                    .push(value.as_deref())
-                    .map_err(|source| ApplyError::Value { table: relation.qualified.clone(), source })?;
+                array.push(value.as_deref()).map_err(|source| ApplyError::Value {
+                    table: relation.qualified.clone(),
+                    source,
+                })?;
             }
         }
         Ok(arrays.into_iter().map(ArrayBuilder::finish).collect())
@@ -131,8 +140,12 @@ impl Applier<'_> {
         parameters: Vec<Encoded>,
     ) -> Result<u64, ApplyError> {
         let node = self.node;
-        let refused =
-            |source| ApplyError::Refused { command, table: relation.qualified.clone(), node, source };
+        let refused = |source| ApplyError::Refused {
+            command,
+            table: relation.qualified.clone(),
+            node,
+            source,
+        };
         let statement = self.bulk_statement(relation, shape, set).await.map_err(refused)?;
         self.session.execute_raw(&statement, parameters).await.map_err(refused)
     }
@@ -164,9 +177,16 @@ impl Applier<'_> {
         rows: &[((), Vec<Option<Bytes>>)],
     ) -> Result<(), ApplyError> {
         let node = self.node;
-        let refused =
-            |source| ApplyError::Refused { command: "INSERT", table: relation.qualified.clone(), node, source };
-        let statement = self.bulk_statement(relation, Shape::CopyIn, columns).await.map_err(refused)?;
+        let refused = |source| ApplyError::Refused {
+            command: "INSERT",
+            table: relation.qualified.clone(),
+            node,
+            source,
+        };
+        let statement = self
+            .bulk_statement(relation, Shape::CopyIn, columns)
+            .await
+            .map_err(refused)?;
         let client: &Client = self.session;
         let sink = client.copy_in::<_, Bytes>(&statement).await.map_err(refused)?;
         let mut sink = std::pin::pin!(sink);
@@ -224,7 +244,9 @@ fn by_columns<T>(rows: Vec<(T, Values)>) -> Vec<(Vec<usize>, Vec<(T, Vec<Option<
                 groups.len() - 1
             }
         };
-        groups[slot].1.push((what, values.into_iter().map(|(_, value)| value).collect()));
+        groups[slot]
+            .1
+            .push((what, values.into_iter().map(|(_, value)| value).collect()));
     }
     groups
 }

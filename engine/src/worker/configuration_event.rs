@@ -3,9 +3,15 @@
 use trunkline_sql::events::{self, Event};
 use trunkline_sql::remote_event::{self, Effect, Locks};
 
+use tokio_postgres::error::SqlState;
+use trunkline_sql::error_text;
+
 use super::{Outcome, Worker, WorkerError, gone};
 use crate::logging as log;
 use crate::queue::Queued;
+
+/// How long a lock is waited for before it is given up, said, and tried again: others queue behind a waiting lock.
+const LOCK_TIMEOUT: &str = "5s";
 
 impl Worker {
     /// Processes one event in a transaction of its own.
@@ -19,9 +25,23 @@ impl Worker {
             Effect::FailoverNode => self.failover_node(event).await?,
             effect => {
                 let local = self.local.as_ref().ok_or_else(gone)?;
-                local.batch_execute("begin").await?;
-                if self.apply_effect(event, effect).await? == Outcome::Dropped {
-                    return Ok(Outcome::Dropped);
+                local
+                    .batch_execute(&format!("begin; set local lock_timeout to '{LOCK_TIMEOUT}'"))
+                    .await?;
+                match self.apply_effect(event, effect).await {
+                    Ok(Outcome::Dropped) => return Ok(Outcome::Dropped),
+                    Ok(Outcome::Done) => {}
+                    Err(WorkerError::Local(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                        return Err(WorkerError::Waiting(format!(
+                            "event {},{} {} waits for a lock on node {} that somebody holds for more than {LOCK_TIMEOUT}: {}",
+                            event.origin,
+                            event.seqno,
+                            event.kind,
+                            node.id,
+                            error_text(&error)
+                        )));
+                    }
+                    Err(error) => return Err(error),
                 }
                 let local = self.local.as_ref().ok_or_else(gone)?;
                 events::store(local, &node.cluster, node.id, std::slice::from_ref(event)).await?;

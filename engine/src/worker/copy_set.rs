@@ -45,17 +45,27 @@ struct Source {
 impl Worker {
     pub(super) async fn copy_set(&mut self, queued: &Queued) -> Result<(), WorkerError> {
         let event = &queued.event;
-        let request =
-            Request { set: event.number(1)?, provider: event.number(2)?, omit_copy: event.flag(5) };
+        let request = Request {
+            set: event.number(1)?,
+            provider: event.number(2)?,
+            omit_copy: event.flag(5),
+        };
         let node = Arc::clone(&self.node);
         let set = request.set;
         let local = self.local.as_ref().ok_or_else(gone)?;
         if !copy::is_still_wanted(local, &node.cluster, set, self.origin, node.id).await? {
-            log::warn!("{}: node {} is no longer to be subscribed to set {set}; not copied", self.actor, node.id);
+            log::warn!(
+                "{}: node {} is no longer to be subscribed to set {set}; not copied",
+                self.actor,
+                node.id
+            );
             return self.store_only(event).await;
         }
         // The path or the provider may have been changed since the event was made.
-        let provider = node.current().local_subscription(set).map_or(request.provider, |current| current.provider);
+        let provider = node
+            .current()
+            .local_subscription(set)
+            .map_or(request.provider, |current| current.provider);
         let request = Request { provider, ..request };
         let started = Instant::now();
         let Some(source) = self.open_source(&request, event).await? else {
@@ -68,8 +78,14 @@ impl Worker {
             source.provider.id
         );
         let local = self.local.as_ref().ok_or_else(gone)?;
-        let (obstacles, computed) =
-            copy::obstacles(local, local.server_version(), node.id, &source.tables, &source.sequences).await?;
+        let (obstacles, computed) = copy::obstacles(
+            local,
+            local.server_version(),
+            node.id,
+            &source.tables,
+            &source.sequences,
+        )
+        .await?;
         if !obstacles.is_empty() {
             return Err(WorkerError::Obstacles { set, obstacles });
         }
@@ -79,7 +95,8 @@ impl Worker {
         if !request.omit_copy {
             let mut progress = Progress::new(set, source.tables.len());
             for (table, computed) in source.tables.iter().zip(&computed) {
-                self.copy_table(local, &source.provider, table, computed, &mut progress).await?;
+                self.copy_table(local, &source.provider, table, computed, &mut progress)
+                    .await?;
             }
         }
         self.finish(local, &request, event, &source).await?;
@@ -103,7 +120,9 @@ impl Worker {
         let provider = Provider::connect(node, id, &format!("copy_set_{}", request.set)).await?;
         let session = &provider.session;
         if id != self.origin {
-            let there = events::has_event(session, &node.cluster, self.origin, event.seqno).await.map_err(database)?;
+            let there = events::has_event(session, &node.cluster, self.origin, event.seqno)
+                .await
+                .map_err(database)?;
             if !there {
                 return Err(WorkerError::Waiting(format!(
                     "set {}: provider {id} has not processed event {},{} yet",
@@ -114,39 +133,65 @@ impl Worker {
         // While this lock is held no event of the node is half made: every SYNC whose snapshot is older than the
         // copy's is visible to the copy. Slony leaves that to chance.
         let gate = Provider::connect(node, id, &format!("copy_set_{}", request.set)).await?;
-        let lock = node.cluster.sql(
-            "begin; set local lock_timeout to '10s'; lock table @NAMESPACE@.sl_event_lock in access share mode",
-        );
+        let lock = node
+            .cluster
+            .sql("begin; set local lock_timeout to '10s'; lock table @NAMESPACE@.sl_event_lock in access share mode");
         gate.session.batch_execute(&lock).await.map_err(database)?;
-        session.batch_execute("begin transaction isolation level repeatable read read only").await.map_err(database)?;
-        let tables =
-            copy::tables(session, &node.cluster, session.server_version(), request.set).await.map_err(database)?;
-        gate.session.batch_execute("commit").await.map_err(database)?;
-        drop(gate);
-        if !copy::is_still_wanted(session, &node.cluster, request.set, self.origin, node.id).await.map_err(database)? {
-            if id == self.origin {
-                log::warn!("{}: set {} is gone from node {id}; not copied", self.actor, request.set);
-                return Ok(None);
-            }
-            return Err(WorkerError::Waiting(format!(
-                "set {}: provider {id} does not know this subscription yet",
-                request.set
-            )));
-        }
-        let sequences = copy::sequences(session, &node.cluster, request.set).await.map_err(database)?;
-        let snapshot = snapshot_of(event)?;
-        let start = copy::start_point(session, &node.cluster, self.origin, request.set, (event.seqno, &snapshot))
+        session
+            .batch_execute(
+                "begin transaction isolation level repeatable read read only; set local search_path to pg_catalog",
+            )
             .await
             .map_err(database)?;
+        let tables = copy::tables(session, &node.cluster, session.server_version(), request.set)
+            .await
+            .map_err(database)?;
+        gate.session.batch_execute("commit").await.map_err(database)?;
+        drop(gate);
+        if !copy::is_still_wanted(session, &node.cluster, request.set, self.origin, node.id)
+            .await
+            .map_err(database)?
+        {
+            // The provider has processed the event, so the set or the subscription went away after it.
+            log::warn!(
+                "{}: set {} or its subscription is gone from node {id}; not copied",
+                self.actor,
+                request.set
+            );
+            return Ok(None);
+        }
+        let sequences = copy::sequences(session, &node.cluster, request.set)
+            .await
+            .map_err(database)?;
+        let snapshot = snapshot_of(event)?;
+        let start = copy::start_point(
+            session,
+            &node.cluster,
+            self.origin,
+            request.set,
+            (event.seqno, &snapshot),
+        )
+        .await
+        .map_err(database)?;
         let values = copy::sequence_values(session, &sequences).await.map_err(database)?;
-        Ok(Some(Source { provider, tables, sequences, values, start }))
+        Ok(Some(Source {
+            provider,
+            tables,
+            sequences,
+            values,
+            start,
+        }))
     }
 
     async fn lock_tables(&self, local: &Session, tables: &[SetTable]) -> Result<(), WorkerError> {
-        local.batch_execute(&format!("set local lock_timeout to '{LOCK_TIMEOUT}'")).await?;
+        local
+            .batch_execute(&format!("set local lock_timeout to '{LOCK_TIMEOUT}'"))
+            .await?;
         for table in tables {
             let name = table.qualified();
-            let locked = local.batch_execute(&format!("lock table {name} in access exclusive mode")).await;
+            let locked = local
+                .batch_execute(&format!("lock table {name} in access exclusive mode"))
+                .await;
             let Err(error) = locked else { continue };
             if error.code() != Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) {
                 return Err(error.into());
@@ -173,12 +218,21 @@ impl Worker {
         let name = table.qualified();
         log::config!("{}: prepare to copy table {name}", self.actor);
         empty(local, &name).await?;
-        let columns: Vec<String> =
-            table.columns.iter().filter(|column| !computed.contains(column)).map(|column| quote_ident(column)).collect();
+        let columns: Vec<String> = table
+            .columns
+            .iter()
+            .filter(|column| !computed.contains(column))
+            .map(|column| quote_ident(column))
+            .collect();
         let columns = columns.join(", ");
         log::config!("{}: Begin COPY of table {name}", self.actor);
         let started = Instant::now();
-        let database = |source| WorkerError::Provider(ProviderError::Database { node: provider.id, source });
+        let database = |source| {
+            WorkerError::Provider(ProviderError::Database {
+                node: provider.id,
+                source,
+            })
+        };
         let refused = |source: tokio_postgres::Error| {
             WorkerError::Apply(crate::apply::ApplyError::Refused {
                 command: "the copy",
@@ -191,8 +245,15 @@ impl Worker {
         if columns.is_empty() {
             return Ok(());
         }
-        let out = provider.session.copy_out(&format!("copy {name} ({columns}) to stdout")).await.map_err(database)?;
-        let sink = local.copy_in::<_, Bytes>(&format!("copy {name} ({columns}) from stdin")).await.map_err(refused)?;
+        let out = provider
+            .session
+            .copy_out(&format!("copy {name} ({columns}) to stdout"))
+            .await
+            .map_err(database)?;
+        let sink = local
+            .copy_in::<_, Bytes>(&format!("copy {name} ({columns}) from stdin"))
+            .await
+            .map_err(refused)?;
         let mut out = std::pin::pin!(out);
         let mut sink = std::pin::pin!(sink);
         progress.begin(&name, table.rows);
@@ -220,8 +281,12 @@ impl Worker {
         // Taken this late because everything else of the node that changes its configuration waits behind it.
         remote_event::lock(local, cluster, Locks::Config).await?;
         copy::register(local, cluster, request.set, &source.tables, &source.sequences).await?;
-        let values: Vec<(i32, i64)> =
-            source.sequences.iter().map(|sequence| sequence.id).zip(source.values.iter().copied()).collect();
+        let values: Vec<(i32, i64)> = source
+            .sequences
+            .iter()
+            .map(|sequence| sequence.id)
+            .zip(source.values.iter().copied())
+            .collect();
         subscription::set_sequences(local, cluster, self.origin, event.seqno, &values).await?;
         copy::store_start_point(local, cluster, self.origin, request.set, &source.start).await?;
         remote_event::enable_subscription(local, cluster, request.set, request.provider, self.node.id).await?;
@@ -238,7 +303,9 @@ impl Worker {
 async fn empty(local: &Session, name: &str) -> Result<(), WorkerError> {
     local.batch_execute("savepoint empty_table").await?;
     if local.batch_execute(&format!("truncate only {name}")).await.is_err() {
-        local.batch_execute(&format!("rollback to savepoint empty_table; delete from only {name}")).await?;
+        local
+            .batch_execute(&format!("rollback to savepoint empty_table; delete from only {name}"))
+            .await?;
     }
     Ok(local.batch_execute("release savepoint empty_table").await?)
 }

@@ -32,7 +32,11 @@ impl Worker {
                 .map_err(|source| ProviderError::Database { node: provider, source })?;
         }
         let parse = |text: String| {
-            text.parse().map_err(|source| WorkerError::Snapshot { origin, seqno: last, source })
+            text.parse().map_err(|source| WorkerError::Snapshot {
+                origin,
+                seqno: last,
+                source,
+            })
         };
         match text {
             Some(text) => parse(text),
@@ -46,10 +50,17 @@ impl Worker {
     pub(super) async fn script_row(&mut self, row: &LogRow) -> Result<(), WorkerError> {
         let node = std::sync::Arc::clone(&self.node);
         let origin = self.origin;
-        let malformed = |what| ApplyError::Malformed { table: "sl_log_script".to_owned(), action: row.action, what };
+        let malformed = |what| ApplyError::Malformed {
+            table: "sl_log_script".to_owned(),
+            action: row.action,
+            what,
+        };
         let mut arguments: Vec<Option<String>> = Vec::with_capacity(row.arguments.len());
         for value in &row.arguments {
-            let text = value.as_ref().map(|bytes| String::from_utf8(bytes.to_vec())).transpose();
+            let text = value
+                .as_ref()
+                .map(|bytes| String::from_utf8(bytes.to_vec()))
+                .transpose();
             arguments.push(text.map_err(|_| malformed("it is not UTF-8"))?);
         }
         let local = self.local.as_ref().ok_or_else(gone)?;
@@ -63,14 +74,14 @@ impl Worker {
         if wanted && row.command == b'S' {
             let own = node.parameters.sql_on_connection.as_deref().unwrap_or("");
             let settings = format!("{SETTINGS}; {own}");
-            forward::run_script_statement(local, &node.cluster, argument(0), argument(2), &settings).await.map_err(
-                |source| ApplyError::Refused {
+            forward::run_script_statement(local, &node.cluster, argument(0), argument(2), &settings)
+                .await
+                .map_err(|source| ApplyError::Refused {
                     command: "a statement of a script",
                     table: format!("(sl_log_script, row {})", row.action),
                     node: node.id,
                     source,
-                },
-            )?;
+                })?;
             self.apply.forget();
         } else if wanted {
             forward::finish_script(local, &node.cluster).await?;

@@ -1,6 +1,7 @@
 //! A group of SYNCs: what happened on the origin since the last one, in one local transaction.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,8 +37,8 @@ struct FromProvider {
 struct Plan {
     /// Tables whose rows are kept for others.
     forwarded: HashSet<i32>,
-    /// Log rows that the initial copy already held.
-    copied: HashSet<i64>,
+    /// Log rows that the initial copy of a set already held, by table: a provider's list may name rows of other sets.
+    copied: HashMap<i32, Arc<HashSet<i64>>>,
     /// Table rows are forwarded to.
     log_table: Option<&'static str>,
 }
@@ -49,7 +50,7 @@ impl Worker {
         let to = snapshot_of(&last.event)?;
         let event_provider = last.provider;
         let scripts_from = self.script_position(event_provider, &to).await?;
-        let node = std::sync::Arc::clone(&self.node);
+        let node = Arc::clone(&self.node);
         let local = self.local.as_ref().ok_or_else(gone)?;
         local.batch_execute("begin; set constraints all deferred").await?;
         let positions: Vec<SetPosition> = subscription::positions(local, &node.cluster, self.origin)
@@ -59,19 +60,25 @@ impl Worker {
             .collect();
         let sources = self.sources(&positions, last.event.seqno, &to)?;
         let mut plan = Plan {
-            forwarded: self.tables_of(positions.iter().filter(|position| position.forward).map(|p| p.set)).collect(),
-            copied: positions.iter().flat_map(SetPosition::already_copied).collect(),
+            forwarded: self
+                .tables_of(positions.iter().filter(|position| position.forward).map(|p| p.set))
+                .collect(),
+            copied: self.copied(&positions),
             log_table: None,
         };
         if !plan.forwarded.is_empty() {
             plan.log_table = Some(forward::log_table(local, &node.cluster).await?);
         }
-        let scripts = Window { from: scripts_from, to: to.clone() };
+        let scripts = Window {
+            from: scripts_from,
+            to: to.clone(),
+        };
         let mut applied = Applied::default();
         let mut scripts_read = false;
         let mut sequences: Vec<(i32, i64)> = Vec::new();
         for source in &sources {
-            self.await_data(source.provider, event_provider, last.event.seqno).await?;
+            self.await_data(source.provider, event_provider, last.event.seqno)
+                .await?;
             let with_scripts = source.provider == event_provider;
             scripts_read |= with_scripts;
             let origin = self.origin;
@@ -81,7 +88,10 @@ impl Worker {
                     .sequence_values(&node, origin, &source.sets, source.first_seqno, last.event.seqno)
                     .await?,
             );
-            applied.add(self.pull(source.provider, &source.groups, with_scripts.then_some(&scripts), &plan).await?);
+            applied.add(
+                self.pull(source.provider, &source.groups, with_scripts.then_some(&scripts), &plan)
+                    .await?,
+            );
         }
         if !scripts_read && node.current().paths.contains_key(&event_provider) {
             applied.add(self.pull(event_provider, &[], Some(&scripts), &plan).await?);
@@ -111,23 +121,23 @@ impl Worker {
             );
         }
         if applied.fallbacks > 0 {
-            log::debug1!("{}: {} stretches applied in the order of the log", self.actor, applied.fallbacks);
+            log::debug1!(
+                "{}: {} stretches applied in the order of the log",
+                self.actor,
+                applied.fallbacks
+            );
         }
         if applied.scripts > 0 {
             self.apply.forget();
-            let local = self.local.as_ref().ok_or_else(gone)?;
-            node.reload(local).await?;
+            let local = self.local.take().ok_or_else(gone)?;
+            // What a script set in its session dies with it.
+            node.reload(&local).await?;
         }
         Ok(())
     }
 
     /// What to read from which provider: sets at the same position are read together.
-    fn sources(
-        &self,
-        positions: &[SetPosition],
-        seqno: i64,
-        to: &Snapshot,
-    ) -> Result<Vec<FromProvider>, WorkerError> {
+    fn sources(&self, positions: &[SetPosition], seqno: i64, to: &Snapshot) -> Result<Vec<FromProvider>, WorkerError> {
         let mut by_provider: BTreeMap<i32, BTreeMap<String, Vec<&SetPosition>>> = BTreeMap::new();
         for position in positions {
             by_provider
@@ -139,13 +149,23 @@ impl Worker {
         }
         let mut sources = Vec::new();
         for (provider, by_snapshot) in by_provider {
-            let mut source = FromProvider { provider, groups: Vec::new(), sets: Vec::new(), first_seqno: i64::MAX };
+            let mut source = FromProvider {
+                provider,
+                groups: Vec::new(),
+                sets: Vec::new(),
+                first_seqno: i64::MAX,
+            };
             for (snapshot, positions) in by_snapshot {
-                let from: Snapshot = snapshot
-                    .parse()
-                    .map_err(|error| WorkerError::Snapshot { origin: self.origin, seqno, source: error })?;
+                let from: Snapshot = snapshot.parse().map_err(|error| WorkerError::Snapshot {
+                    origin: self.origin,
+                    seqno,
+                    source: error,
+                })?;
                 let tables: Vec<i32> = self.tables_of(positions.iter().map(|position| position.set)).collect();
-                source.groups.push(WindowTables { window: Window { from, to: to.clone() }, tables });
+                source.groups.push(WindowTables {
+                    window: Window { from, to: to.clone() },
+                    tables,
+                });
                 for position in positions {
                     source.sets.push(position.set);
                     source.first_seqno = source.first_seqno.min(position.seqno);
@@ -158,10 +178,28 @@ impl Worker {
 
     fn tables_of(&self, sets: impl Iterator<Item = i32>) -> impl Iterator<Item = i32> {
         let sets: HashSet<i32> = sets.collect();
-        let table_sets = std::sync::Arc::clone(&self.table_sets);
-        let tables: Vec<i32> =
-            table_sets.iter().filter(|(_, set)| sets.contains(set)).map(|(table, _)| *table).collect();
+        let table_sets = Arc::clone(&self.table_sets);
+        let tables: Vec<i32> = table_sets
+            .iter()
+            .filter(|(_, set)| sets.contains(set))
+            .map(|(table, _)| *table)
+            .collect();
         tables.into_iter()
+    }
+
+    /// What the initial copies of sets held beyond their positions.
+    fn copied(&self, positions: &[SetPosition]) -> HashMap<i32, Arc<HashSet<i64>>> {
+        let mut copied = HashMap::new();
+        for position in positions {
+            let actions: Arc<HashSet<i64>> = Arc::new(position.already_copied().collect());
+            if !actions.is_empty() {
+                copied.extend(
+                    self.tables_of(std::iter::once(position.set))
+                        .map(|table| (table, Arc::clone(&actions))),
+                );
+            }
+        }
+        copied
     }
 
     /// A provider that is neither the origin nor the node the event came from may not be as far yet.
@@ -170,13 +208,15 @@ impl Worker {
             return Ok(());
         }
         let origin = self.origin;
-        let node = std::sync::Arc::clone(&self.node);
+        let node = Arc::clone(&self.node);
         let connection = self.provider(provider).await?;
         let there = events::has_event(&connection.session, &node.cluster, origin, seqno).await;
         if there.map_err(|source| crate::provider::ProviderError::Database { node: provider, source })? {
             return Ok(());
         }
-        Err(WorkerError::Waiting(format!("provider {provider} does not have event {origin},{seqno} yet")))
+        Err(WorkerError::Waiting(format!(
+            "provider {provider} does not have event {origin},{seqno} yet"
+        )))
     }
 
     /// Reads a provider's log rows and applies them chunk by chunk.
@@ -187,10 +227,17 @@ impl Worker {
         scripts: Option<&Window>,
         plan: &Plan,
     ) -> Result<Applied, WorkerError> {
-        let node = std::sync::Arc::clone(&self.node);
-        let selection = LogSelection { origin: self.origin, log_tables: LogTables::Both, groups, scripts };
+        let node = Arc::clone(&self.node);
+        let selection = LogSelection {
+            origin: self.origin,
+            log_tables: LogTables::Both,
+            groups,
+            scripts,
+        };
         let stream: Option<LogStream> = self.provider(provider).await?.log_stream(&node, selection).await?;
-        let Some(mut stream) = stream else { return Ok(Applied::default()) };
+        let Some(mut stream) = stream else {
+            return Ok(Applied::default());
+        };
         let mut applied = Applied::default();
         loop {
             let mut rows = stream.chunk(CHUNK_BYTES, CHUNK_ROWS).await?;
@@ -198,14 +245,17 @@ impl Worker {
                 return Ok(applied);
             }
             if !plan.copied.is_empty() {
-                rows.retain(|row| row.table.is_none() || !plan.copied.contains(&row.action));
+                rows.retain(|row| {
+                    let copied = row.table.and_then(|table| plan.copied.get(&table));
+                    copied.is_none_or(|actions| !actions.contains(&row.action))
+                });
             }
             applied.add(self.apply_chunk(&rows, plan).await?);
         }
     }
 
     async fn apply_chunk(&mut self, rows: &[LogRow], plan: &Plan) -> Result<Applied, WorkerError> {
-        let node = std::sync::Arc::clone(&self.node);
+        let node = Arc::clone(&self.node);
         let mut applied = Applied::default();
         let mut rest = rows;
         while !rest.is_empty() {
@@ -225,7 +275,9 @@ impl Worker {
                 }
                 applied.add(self.apply.applier(local, &node.cluster, node.id).apply(stretch).await?);
             }
-            let Some((script, tail)) = tail.split_first() else { break };
+            let Some((script, tail)) = tail.split_first() else {
+                break;
+            };
             self.script_row(script).await?;
             applied.scripts += 1;
             rest = tail;
@@ -255,5 +307,9 @@ pub(super) fn snapshot_of(event: &Event) -> Result<Snapshot, WorkerError> {
         .as_deref()
         .unwrap_or("")
         .parse()
-        .map_err(|source| WorkerError::Snapshot { origin: event.origin, seqno: event.seqno, source })
+        .map_err(|source| WorkerError::Snapshot {
+            origin: event.origin,
+            seqno: event.seqno,
+            source,
+        })
 }

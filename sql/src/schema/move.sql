@@ -25,6 +25,8 @@ begin
             message = format('Slony-I: set %s is not locked', p_set_id),
             hint = 'lock set first.';
     end if;
+    -- A receiver that has not copied yet would find the set gone from its provider, and never get it.
+    perform @NAMESPACE@.tl_requireSubscribed(p_set_id, 'move');
     select string_agg(o.holder, ', ' order by o.holder) into v_holders from @NAMESPACE@.tl_writersBefore(v_set_locked) o;
     if v_holders is not null then
         raise exception using

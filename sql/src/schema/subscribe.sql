@@ -112,6 +112,16 @@ begin
     v_known := exists (
         select from @NAMESPACE@.sl_subscribe b where b.sub_set = p_sub_set and b.sub_receiver = p_sub_receiver
     );
+    if not v_forward and exists (
+        select from @NAMESPACE@.sl_subscribe b where b.sub_set = p_sub_set and b.sub_provider = p_sub_receiver
+    ) then
+        raise exception using
+            errcode = 'object_in_use',
+            message = format(
+                'Slony-I: subscribeSet(): node %s provides set %s to other nodes and must forward', p_sub_receiver, p_sub_set
+            ),
+            hint = 'Keep forward = yes, or give its receivers another provider first.';
+    end if;
     select b.sub_set, b.sub_provider into v_other
     from @NAMESPACE@.sl_subscribe b
     join @NAMESPACE@.sl_set s on s.set_id = b.sub_set

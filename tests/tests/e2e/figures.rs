@@ -37,8 +37,10 @@ async fn median_delay(origin: &Connection, subscriber: &Connection, first: i64, 
         seen
     };
     let (committed, seen) = tokio::join!(writer, reader);
-    let mut delays: Vec<Duration> =
-        seen.iter().map(|(id, at)| at.saturating_duration_since(committed[id])).collect();
+    let mut delays: Vec<Duration> = seen
+        .iter()
+        .map(|(id, at)| at.saturating_duration_since(committed[id]))
+        .collect();
     delays.sort_unstable();
     println!(
         "delay of {} commits: median {:?}, 99 % {:?}, longest {:?}",
@@ -93,7 +95,13 @@ async fn an_idle_cluster_of_three_costs_less_than_two_percent_of_a_core() {
     let databases: Vec<String> = {
         let mut names = Vec::new();
         for node in [1, 2, 3] {
-            names.push(cluster.connect(node).await.value::<String>("select current_database()::text").await);
+            names.push(
+                cluster
+                    .connect(node)
+                    .await
+                    .value::<String>("select current_database()::text")
+                    .await,
+            );
         }
         names
     };
@@ -101,10 +109,18 @@ async fn an_idle_cluster_of_three_costs_less_than_two_percent_of_a_core() {
         "select coalesce(array_agg(pid::int8), '{{}}') from pg_stat_activity where application_name like 'slon.%' and datname in ('{}')",
         databases.join("', '")
     );
-    wait_until("the slons have their connections", Duration::from_secs(30), async || {
-        let count = one.value::<Vec<i64>>(&all).await.len();
-        if count >= 12 { Ok(()) } else { Err(format!("{count} connections")) }
-    })
+    wait_until(
+        "the slons have their connections",
+        Duration::from_secs(30),
+        async || {
+            let count = one.value::<Vec<i64>>(&all).await.len();
+            if count >= 12 {
+                Ok(())
+            } else {
+                Err(format!("{count} connections"))
+            }
+        },
+    )
     .await;
     // What the subscriptions left to do is done after a while; then it counts.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -114,11 +130,16 @@ async fn an_idle_cluster_of_three_costs_less_than_two_percent_of_a_core() {
         for node in [1, 2, 3] {
             pids.push(i64::from(cluster.with_slon(node, |slon| slon.pid())));
         }
-        let before: HashMap<i64, f64> =
-            pids.iter().filter_map(|pid| Some((*pid, processor_seconds(*pid)?))).collect();
+        let before: HashMap<i64, f64> = pids
+            .iter()
+            .filter_map(|pid| Some((*pid, processor_seconds(*pid)?)))
+            .collect();
         let begun = Instant::now();
         tokio::time::sleep(Duration::from_secs(10)).await;
-        let spent: f64 = before.iter().filter_map(|(pid, then)| Some(processor_seconds(*pid)? - then)).sum();
+        let spent: f64 = before
+            .iter()
+            .filter_map(|(pid, then)| Some(processor_seconds(*pid)? - then))
+            .sum();
         let share = spent / begun.elapsed().as_secs_f64();
         println!("idle: {:.2} % of a core for {} processes", share * 100.0, before.len());
         shares.push(share);
