@@ -4,7 +4,7 @@
 //! is a delete; a row whose key changes keeps its identity. What comes out is applied as deletes, then updates, then
 //! inserts; the caller must fall back to the original order when [`Net::moves_collide`] or the server says so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -63,7 +63,7 @@ pub struct Fold {
     /// Rows that exist now, by their present key.
     live: HashMap<Key, usize>,
     /// Keys of rows of before the stretch that were deleted or moved away and not taken again since.
-    vacated: HashMap<Key, ()>,
+    vacated: HashSet<Key>,
 }
 
 /// What is left of a stretch.
@@ -105,7 +105,7 @@ impl Fold {
                 }
                 if let Some(new_key) = moved_to {
                     self.live.remove(&key);
-                    self.vacated.insert(key, ());
+                    self.vacated.insert(key);
                     self.vacated.remove(&new_key);
                     self.entries[index].moved = self.entries[index].before.as_ref() != Some(&new_key);
                     if self.live.insert(new_key, index).is_some() {
@@ -117,7 +117,7 @@ impl Fold {
                 let index = self.locate(&key, None)?;
                 self.entries[index].values = None;
                 self.live.remove(&key);
-                self.vacated.insert(key, ());
+                self.vacated.insert(key);
             }
         }
         Ok(())
@@ -128,7 +128,7 @@ impl Fold {
         if let Some(index) = self.live.get(key) {
             return Ok(*index);
         }
-        if self.vacated.contains_key(key) {
+        if self.vacated.contains(key) {
             return Err(Contradiction);
         }
         let index = self.entries.len();
@@ -153,7 +153,7 @@ impl Fold {
             .collect();
         if !moving.is_empty() {
             // A moved row may land on the former key of another moved row: then one must go before the other.
-            let taken: std::collections::HashSet<&Key> = self
+            let taken: HashSet<&Key> = self
                 .live
                 .iter()
                 .filter(|(_, index)| self.entries[**index].moved && self.entries[**index].before.is_some())

@@ -24,7 +24,7 @@ const EVENTS_PER_POLL: i64 = 500;
 /// Idle polls of a provider that notifies: a safety net only.
 const IDLE_POLL: Duration = Duration::from_secs(5);
 /// Idle polls of a provider that does not notify.
-const BLIND_POLL: Duration = Duration::from_millis(1000);
+const BLIND_POLL: Duration = Duration::from_secs(1);
 /// Least time between two polls, so that a flood of notifications costs one poll per pause.
 const LEAST_PAUSE: Duration = Duration::from_millis(4);
 

@@ -1,11 +1,12 @@
 //! Starts and ends listeners and workers as the configuration asks for them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use trunkline_sql::configuration::Configuration;
+use trunkline_sql::configuration::{Configuration, PathRow};
 use trunkline_sql::{ConnectError, Session, error_text, events, trouble};
 
 use crate::listen::{self, Queues};
@@ -62,12 +63,11 @@ pub async fn run(node: Arc<Node>) -> Result<(), ReplicateError> {
             keep
         });
         for origin in origins {
-            if !workers.contains_key(&origin) {
+            if let Entry::Vacant(free) = workers.entry(origin) {
                 let last = events::last_confirmed(&local, &node.cluster, origin, node.id).await?;
                 let queue = Arc::new(EventQueue::new(last));
                 queues.insert(origin, Arc::clone(&queue));
-                let token = node.cancel.child_token();
-                workers.insert(origin, token.clone());
+                let token = free.insert(node.cancel.child_token()).clone();
                 let node = Arc::clone(&node);
                 tasks.spawn(async move { Ended::Worker(worker::run(node, origin, queue, last, token).await) });
             }
@@ -75,7 +75,7 @@ pub async fn run(node: Arc<Node>) -> Result<(), ReplicateError> {
         let providers: BTreeSet<i32> = current
             .listens
             .iter()
-            .filter(|listen| current.paths.get(&listen.provider).is_some_and(|path| path.is_usable()))
+            .filter(|listen| current.paths.get(&listen.provider).is_some_and(PathRow::is_usable))
             .map(|listen| listen.provider)
             .collect();
         listeners.retain(|provider, token| {
@@ -86,9 +86,8 @@ pub async fn run(node: Arc<Node>) -> Result<(), ReplicateError> {
             keep
         });
         for provider in providers {
-            if !listeners.contains_key(&provider) {
-                let token = node.cancel.child_token();
-                listeners.insert(provider, token.clone());
+            if let Entry::Vacant(free) = listeners.entry(provider) {
+                let token = free.insert(node.cancel.child_token()).clone();
                 let (node, queues) = (Arc::clone(&node), Arc::clone(&queues));
                 tasks.spawn(async move {
                     listen::run(node, provider, queues, token).await;

@@ -32,6 +32,9 @@ const LEAST_STATEMENTS: usize = 2000;
 /// How long what is known of the local tables is trusted: nobody tells when a trigger is enabled on the replica.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// So many attempts in a row may find that another node is not as far yet before it counts as trouble: about a second.
+const SHORT_WAITS: u32 = 4;
+
 /// Why an event could not be processed (yet).
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -161,6 +164,7 @@ impl Worker {
         };
         // After a failure groups start small again, so that one bad SYNC does not hold back what stands before it.
         let mut target = most;
+        let mut waits = 0;
         loop {
             let group = self.queue.next_group(target).await;
             let Some(last) = group.last().map(|queued| queued.event.seqno) else {
@@ -173,22 +177,27 @@ impl Worker {
                     self.queue.done(last);
                     target = (target * 2).min(most);
                     backoff.reset();
-                    if report.is_open() {
-                        if let Some(local) = &self.local {
-                            report.clear(local, &self.node.cluster).await;
-                        }
+                    waits = 0;
+                    if report.is_open()
+                        && let Some(local) = &self.local
+                    {
+                        report.clear(local, &self.node.cluster).await;
                     }
                 }
                 Err(error) => {
                     target = (target / 2).max(1);
                     self.apply.forget();
                     self.recover(&error).await;
-                    let shown = report.note(&error.to_string());
-                    if shown && matches!(error, WorkerError::Apply(_)) {
-                        log::error!("{}: SYNC aborted", self.actor);
-                    }
-                    if let Some(local) = &self.local {
-                        report.publish(local, &self.node.cluster).await;
+                    waits += 1;
+                    // What another node is just about to do is no trouble.
+                    if !matches!(error, WorkerError::Waiting(_)) || waits > SHORT_WAITS {
+                        let shown = report.note(&error.to_string());
+                        if shown && matches!(error, WorkerError::Apply(_)) {
+                            log::error!("{}: SYNC aborted", self.actor);
+                        }
+                        if let Some(local) = &self.local {
+                            report.publish(local, &self.node.cluster).await;
+                        }
                     }
                     let pause = backoff.next_pause().min(error.most_pause());
                     tokio::time::sleep(pause).await;
@@ -200,9 +209,8 @@ impl Worker {
     /// Leaves the failed transaction behind; connections that may be the cause are given up.
     async fn recover(&mut self, error: &WorkerError) {
         match error {
-            WorkerError::Provider(_) => self.providers.clear(),
-            // A stream may be half read.
-            WorkerError::Apply(_) | WorkerError::Local(_) => self.providers.clear(),
+            // A connection may be broken, or a stream half read.
+            WorkerError::Provider(_) | WorkerError::Apply(_) | WorkerError::Local(_) => self.providers.clear(),
             _ => {}
         }
         // The failed step may have been committed all the same: whatever was remembered beside the database is read again.

@@ -3,7 +3,7 @@
 //! A SYNC event carries the snapshot `xmin:xmax:xip,…` of its origin. The rows a subscriber has to apply for it are
 //! those of the transactions this snapshot sees and the one of the last applied SYNC did not: the window.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 /// A `txid_snapshot`: which transactions had committed or aborted when it was taken.
@@ -143,7 +143,7 @@ impl Window {
             .collect();
         let mut range = format!("({column} >= {low} and {column} < {}", self.to.xmax);
         if !running.is_empty() {
-            range.push_str(&format!(" and {column} <> all ('{{{}}}'::bigint[])", join(&running)));
+            let _ = write!(range, " and {column} <> all ('{{{}}}'::bigint[])", join(&running));
         }
         range.push(')');
         let ended: Vec<i64> = self

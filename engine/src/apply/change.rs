@@ -104,7 +104,7 @@ impl Unreadable {
 
 /// Reads an `I`, `U` or `D` row.
 pub(super) fn read(row: &LogRow, relation: &Relation) -> Result<RowChange, Unreadable> {
-    if row.arguments.len() % 2 != 0 {
+    if !row.arguments.len().is_multiple_of(2) {
         return Err(Unreadable::Malformed("log_cmdargs does not consist of pairs"));
     }
     let values_end = match row.command {

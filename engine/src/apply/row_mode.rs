@@ -49,25 +49,24 @@ impl Applier<'_> {
             let Some((shape, set, key, values)) = plan(&change, &relation) else {
                 continue;
             };
-            let statement = match self.catalog.prepared(&relation, shape, &set, &key) {
-                Some(statement) => statement,
-                None => {
-                    pipeline.drain().await.map_err(refused)?;
-                    let text = match shape {
-                        Shape::InsertRow => build::insert_row(&relation, &set),
-                        Shape::UpdateRow => build::update_row(&relation, &set, &key),
-                        Shape::ReplaceRow => build::replace_row(&relation, &set, &key),
-                        _ => build::delete_row(&relation, &key),
-                    };
-                    let statement = client.prepare(&text).await.map_err(|source| ApplyError::Refused {
-                        command: change.command_name(),
-                        table: relation.qualified.clone(),
-                        node,
-                        source,
-                    })?;
-                    self.catalog.keep(&relation, shape, &set, &key, &statement);
-                    statement
-                }
+            let statement = if let Some(statement) = self.catalog.prepared(&relation, shape, &set, &key) {
+                statement
+            } else {
+                pipeline.drain().await.map_err(refused)?;
+                let text = match shape {
+                    Shape::InsertRow => build::insert_row(&relation, &set),
+                    Shape::UpdateRow => build::update_row(&relation, &set, &key),
+                    Shape::ReplaceRow => build::replace_row(&relation, &set, &key),
+                    _ => build::delete_row(&relation, &key),
+                };
+                let statement = client.prepare(&text).await.map_err(|source| ApplyError::Refused {
+                    command: change.command_name(),
+                    table: relation.qualified.clone(),
+                    node,
+                    source,
+                })?;
+                self.catalog.keep(&relation, shape, &set, &key, &statement);
+                statement
             };
             let what = (Arc::clone(&relation), change.command_name());
             pipeline

@@ -59,7 +59,7 @@ impl Applier<'_> {
         let expected = net.deletes.len() + net.updates.len();
         let mut found = 0;
         for keys in net.deletes.chunks(ROWS_PER_STATEMENT) {
-            let parameters = self.encode(relation, &relation.key, keys.iter().map(key_values))?;
+            let parameters = encode(relation, &relation.key, keys.iter().map(key_values))?;
             found += self.run(relation, Shape::BulkDelete, &[], "DELETE", parameters).await?;
         }
         for (columns, updates) in by_columns(net.updates) {
@@ -68,7 +68,7 @@ impl Applier<'_> {
                 let rows = updates
                     .iter()
                     .map(|(key, values)| values.iter().cloned().chain(key_values(key)).collect());
-                let parameters = self.encode(relation, &all, rows)?;
+                let parameters = encode(relation, &all, rows)?;
                 found += self
                     .run(relation, Shape::BulkUpdate, &columns, "UPDATE", parameters)
                     .await?;
@@ -84,7 +84,7 @@ impl Applier<'_> {
                     self.session.batch_execute(&build::insert_row(relation, &[])).await?;
                 }
             } else {
-                let parameters = self.encode(relation, &columns, rows.into_iter().map(|((), values)| values))?;
+                let parameters = encode(relation, &columns, rows.into_iter().map(|((), values)| values))?;
                 self.run(relation, Shape::BulkInsert, &columns, "INSERT", parameters)
                     .await?;
             }
@@ -100,35 +100,6 @@ impl Applier<'_> {
             applied.missing(&relation.qualified, absent);
         }
         Ok(())
-    }
-
-    fn encode(
-        &self,
-        relation: &Relation,
-        columns: &[usize],
-        rows: impl Iterator<Item = Vec<Option<Bytes>>>,
-    ) -> Result<Vec<Encoded>, ApplyError> {
-        let mut arrays: Vec<ArrayBuilder> = columns
-            .iter()
-            .map(|position| {
-                ArrayBuilder::new(match relation.columns[*position].transport {
-                    Transport::Int2 => ArrayKind::Int2,
-                    Transport::Int4 => ArrayKind::Int4,
-                    Transport::Int8 => ArrayKind::Int8,
-                    Transport::Text | Transport::Cast => ArrayKind::Text,
-                    Transport::Literal => ArrayKind::Literal,
-                })
-            })
-            .collect();
-        for row in rows {
-            for (array, value) in arrays.iter_mut().zip(&row) {
-                array.push(value.as_deref()).map_err(|source| ApplyError::Value {
-                    table: relation.qualified.clone(),
-                    source,
-                })?;
-            }
-        }
-        Ok(arrays.into_iter().map(ArrayBuilder::finish).collect())
     }
 
     async fn run(
@@ -211,13 +182,44 @@ impl Applier<'_> {
     }
 }
 
+/// One array parameter per column.
+fn encode(
+    relation: &Relation,
+    columns: &[usize],
+    rows: impl Iterator<Item = Vec<Option<Bytes>>>,
+) -> Result<Vec<Encoded>, ApplyError> {
+    let mut arrays: Vec<ArrayBuilder> = columns
+        .iter()
+        .map(|position| {
+            ArrayBuilder::new(match relation.columns[*position].transport {
+                Transport::Int2 => ArrayKind::Int2,
+                Transport::Int4 => ArrayKind::Int4,
+                Transport::Int8 => ArrayKind::Int8,
+                Transport::Text | Transport::Cast => ArrayKind::Text,
+                Transport::Literal => ArrayKind::Literal,
+            })
+        })
+        .collect();
+    for row in rows {
+        for (array, value) in arrays.iter_mut().zip(&row) {
+            array.push(value.as_deref()).map_err(|source| ApplyError::Value {
+                table: relation.qualified.clone(),
+                source,
+            })?;
+        }
+    }
+    Ok(arrays.into_iter().map(ArrayBuilder::finish).collect())
+}
+
 fn key_values(key: &Key) -> Vec<Option<Bytes>> {
     key.iter().cloned().map(Some).collect()
 }
 
 /// Folds the rows of one table; None where that is not possible. Counts what the rows were either way.
 fn fold(relation: &Relation, rows: &[&LogRow], applied: &mut Applied) -> Option<Net> {
-    rows.iter().for_each(|row| applied.count(row.command));
+    for row in rows {
+        applied.count(row.command);
+    }
     if !relation.is_foldable() {
         return None;
     }
@@ -229,21 +231,21 @@ fn fold(relation: &Relation, rows: &[&LogRow], applied: &mut Applied) -> Option<
     Some(fold.finish())
 }
 
+/// Columns, and the rows that have just those, with their values in the columns' order.
+type Alike<T> = (Vec<usize>, Vec<(T, Vec<Option<Bytes>>)>);
+
 /// Groups rows that have the same columns; values come out in the columns' order.
-fn by_columns<T>(rows: Vec<(T, Values)>) -> Vec<(Vec<usize>, Vec<(T, Vec<Option<Bytes>>)>)> {
-    let mut groups: Vec<(Vec<usize>, Vec<(T, Vec<Option<Bytes>>)>)> = Vec::new();
+fn by_columns<T>(rows: Vec<(T, Values)>) -> Vec<Alike<T>> {
+    let mut groups: Vec<Alike<T>> = Vec::new();
     let mut index: HashMap<Vec<usize>, usize> = HashMap::new();
     for (what, mut values) in rows {
         values.sort_unstable_by_key(|(position, _)| *position);
         let columns: Vec<usize> = values.iter().map(|(position, _)| *position).collect();
-        let slot = match index.get(&columns) {
-            Some(slot) => *slot,
-            None => {
-                groups.push((columns.clone(), Vec::new()));
-                index.insert(columns, groups.len() - 1);
-                groups.len() - 1
-            }
-        };
+        let slot = index.get(&columns).copied().unwrap_or_else(|| {
+            groups.push((columns.clone(), Vec::new()));
+            index.insert(columns, groups.len() - 1);
+            groups.len() - 1
+        });
         groups[slot]
             .1
             .push((what, values.into_iter().map(|(_, value)| value).collect()));
