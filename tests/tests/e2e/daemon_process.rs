@@ -116,7 +116,7 @@ async fn a_configuration_file_alone_is_enough() {
     assert!(text.contains("WARN   ") && text.contains("desired_sync_time"), "{text}");
     assert!(text.contains("String option cleanup_interval = 10"), "{text}");
     // The reader is gone with `lines`; the stop is clean all the same.
-    throwaway::signal(pid, Signal::SIGTERM);
+    assert!(throwaway::signal(pid, Signal::SIGTERM));
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
@@ -156,7 +156,8 @@ async fn a_stop_is_quick_and_clean_although_nobody_reads() {
             drop(child.stderr.take());
         }
         let started = Instant::now();
-        throwaway::signal(pid, if round < 2 { Signal::SIGTERM } else { Signal::SIGINT });
+        let signal = if round < 2 { Signal::SIGTERM } else { Signal::SIGINT };
+        assert!(throwaway::signal(pid, signal));
         let status = child.wait().unwrap();
         let elapsed = started.elapsed();
         assert_eq!(status.code(), Some(0), "round {round}");
