@@ -196,6 +196,7 @@ mod tests {
         vec![Bytes::from(number.to_string())].into()
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as values stand in the log")]
     fn value(number: u8) -> Option<Bytes> {
         Some(Bytes::from(number.to_string()))
     }

@@ -268,7 +268,9 @@ pub(crate) mod tests {
     fn stream(tuples: &[Bytes]) -> Vec<u8> {
         let mut all = SIGNATURE.to_vec();
         all.extend_from_slice(&[0; 8]);
-        tuples.iter().for_each(|tuple| all.extend_from_slice(tuple));
+        for tuple in tuples {
+            all.extend_from_slice(tuple);
+        }
         all.extend_from_slice(&[0xff, 0xff]);
         all
     }

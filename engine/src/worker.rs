@@ -231,15 +231,14 @@ impl Worker {
             }
         }
         // Another worker instance may have stored events before it died.
-        if let Some(local) = &self.local {
-            if let Ok(confirmed) = events::last_confirmed(local, &self.node.cluster, self.origin, self.node.id).await {
-                if confirmed > self.last_done {
-                    self.last_done = confirmed;
-                    self.queue.done(confirmed);
-                    if let Err(error) = self.node.reload(local).await {
-                        log::warn!("{}: configuration not read again: {}", self.actor, error_text(&error));
-                    }
-                }
+        if let Some(local) = &self.local
+            && let Ok(confirmed) = events::last_confirmed(local, &self.node.cluster, self.origin, self.node.id).await
+            && confirmed > self.last_done
+        {
+            self.last_done = confirmed;
+            self.queue.done(confirmed);
+            if let Err(error) = self.node.reload(local).await {
+                log::warn!("{}: configuration not read again: {}", self.actor, error_text(&error));
             }
         }
     }

@@ -22,9 +22,9 @@ impl Seed {
 #[must_use]
 pub fn test_seed(test: &str) -> Seed {
     let seed = match std::env::var(SEED_VARIABLE) {
-        Ok(text) => text
+        Ok(value) => value
             .parse()
-            .unwrap_or_else(|_| panic!("{SEED_VARIABLE}=`{text}` is not a number")),
+            .unwrap_or_else(|_| panic!("{SEED_VARIABLE}=`{value}` is not a number")),
         Err(_) => u64::from(rand::random::<u32>()),
     };
     println!("{test}: replay with {SEED_VARIABLE}={seed}");

@@ -167,10 +167,10 @@ fn candidates() -> Vec<PathBuf> {
     if let Some(path) = std::env::var_os("PATH") {
         // On PATH there are often only links (`/usr/bin/initdb`); the link's target has the rest of the installation.
         for directory in std::env::split_paths(&path) {
-            if let Ok(target) = directory.join("postgres").canonicalize() {
-                if let Some(parent) = target.parent() {
-                    add(parent.to_owned());
-                }
+            if let Ok(target) = directory.join("postgres").canonicalize()
+                && let Some(parent) = target.parent()
+            {
+                add(parent.to_owned());
             }
         }
     }
@@ -185,10 +185,10 @@ fn has_contrib(directory: &Path) -> Option<bool> {
     if let Some(version) = version_directory {
         shares.push(Path::new("/usr/share/postgresql").join(version));
     }
-    if own_config.is_file() {
-        if let Some(share) = output_of(&own_config, "--sharedir") {
-            shares.push(PathBuf::from(share.trim()));
-        }
+    if own_config.is_file()
+        && let Some(share) = output_of(&own_config, "--sharedir")
+    {
+        shares.push(PathBuf::from(share.trim()));
     }
     let extensions: Vec<_> = shares
         .into_iter()

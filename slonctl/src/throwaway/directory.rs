@@ -154,6 +154,7 @@ impl Throwaway {
     }
 
     /// Dismisses the guard: what runs goes on running, until somebody runs the script whose path is returned.
+    #[must_use]
     pub fn keep(&self) -> PathBuf {
         if let Some((mut guard, mut pipe)) = lock(&self.0.guard).take() {
             // A guard that is gone already keeps its hands off as well.

@@ -1,5 +1,7 @@
 //! Names that need quoting, wherever a name can stand.
 
+use std::fmt::Write as _;
+
 use trunkline_sql::quote_ident;
 use trunkline_tests::{Cluster, full_name};
 
@@ -24,13 +26,14 @@ async fn names_survive(test: &str, cluster_name: &str) {
     for name in NAMES {
         let n = quote_ident(name);
         let (table, sequence) = (full_name(name, name), full_name(name, "seq"));
-        create += &format!(
+        let _ = write!(
+            create,
             "create schema {n}; create table {n}.{n} ({n} int primary key, \"a column\" text, \"order\" int);
              create sequence {n}.seq; create table {n}.named_key (a int, {n} int not null, b text);
              create unique index \"Unique {}\" on {n}.named_key ({n});",
             name.chars().take(20).collect::<String>().replace('"', "\"\"")
         );
-        change += &format!(
+        let _ = write!(change,
             "insert into {n}.{n} select i, 'x', nextval({}) from generate_series(1, 20) i; update {n}.{n} set \"a column\" = 'y' where {n} > 10;
              update {n}.{n} set {n} = {n} + 100 where {n} % 2 = 0; delete from {n}.{n} where {n} = 1;",
             trunkline_sql::quote_literal(&sequence)

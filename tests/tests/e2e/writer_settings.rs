@@ -79,8 +79,7 @@ async fn keys_are_found_whatever_the_writers_settings() {
         writer
             .run(&format!(
                 "insert into public.k select make_date(2024, 2, 3), g / 3.0::double precision, pg_catalog.decode('5c00', 'hex'),
-                 make_timestamptz(2024, 1, 1, 1, 1, 1, 'UTC'), make_interval(days => g, hours => -g), {number} from pg_catalog.generate_series({0} * 10 + 1, {0} * 10 + 10) g",
-                number
+                 make_timestamptz(2024, 1, 1, 1, 1, 1, 'UTC'), make_interval(days => g, hours => -g), {number} from pg_catalog.generate_series({number} * 10 + 1, {number} * 10 + 10) g"
             ))
             .await;
         writer
