@@ -18,9 +18,6 @@ use crate::report::Report;
 /// A connection attempt that just failed is not repeated at once: the host may take its full timeout again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Most sessions named at a time.
-const BLOCKERS: usize = 10;
-
 /// The administrator's way to one node.
 struct NodeConnection {
     conninfo: String,
@@ -345,23 +342,17 @@ impl Connections {
 
     /// Rolls back all open transactions. A connection that cannot even do that is dropped, which does it too.
     pub(crate) async fn rollback_all(&mut self) {
-        for id in self.begun.clone() {
-            self.rollback(id).await;
-        }
-    }
-
-    /// Rolls the node's transaction back, if there is one.
-    pub(crate) async fn rollback(&mut self, id: Id) {
-        self.begun.retain(|begun| *begun != id);
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.in_transaction = false;
-        let broken = match &node.session {
-            Some(session) => session.batch_execute("rollback").await.is_err(),
-            None => false,
-        };
-        if broken {
-            node.session = None;
-            node.identity = None;
+        for id in std::mem::take(&mut self.begun) {
+            let Some(node) = self.nodes.get_mut(&id) else { continue };
+            node.in_transaction = false;
+            let broken = match &node.session {
+                Some(session) => session.batch_execute("rollback").await.is_err(),
+                None => false,
+            };
+            if broken {
+                node.session = None;
+                node.identity = None;
+            }
         }
     }
 
@@ -448,12 +439,7 @@ async fn watch_locks(
             report.say(&format!("waiting for node {id} for {}", duration_text(elapsed)));
             continue;
         };
-        for blocker in admin::lock_holders(session, pid)
-            .await
-            .unwrap_or_default()
-            .into_iter()
-            .take(BLOCKERS)
-        {
+        for blocker in admin::lock_holders(session, pid).await.unwrap_or_default() {
             report.say(&format!(
                 "waiting for {} on node {id} for a lock held by {blocker}",
                 duration_text(elapsed)

@@ -58,11 +58,6 @@ impl Failure {
         }
     }
 
-    /// Did the server end the statement because transactions waited for each other?
-    pub(crate) fn is_deadlock(&self) -> bool {
-        matches!(self, Self::Sql(error) if error.code() == Some(&tokio_postgres::error::SqlState::T_R_DEADLOCK_DETECTED))
-    }
-
     /// Prints the failure: SQL errors on standard error, everything else on standard output.
     pub(crate) fn print(&self, report: &Report) {
         match self {

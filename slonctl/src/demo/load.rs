@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
 use trunkline_sql::Session;
 
 use super::cluster::DemoCluster;
@@ -79,12 +80,13 @@ impl Drop for Pgbench {
 /// Our own clients.
 pub(super) struct Load {
     stop: Arc<AtomicBool>,
+    follow: Arc<AtomicBool>,
     accepted: Arc<AtomicI64>,
     clients: Vec<JoinHandle<Vec<(i64, Instant)>>>,
     /// What the lag is measured with: a client whose numbers grow, and where to look for them.
     conninfos: [String; 3],
     /// When the writes of client 0 were acknowledged; shared while it runs.
-    commits: Arc<std::sync::Mutex<BTreeMap<i64, Instant>>>,
+    commits: Arc<Mutex<BTreeMap<i64, Instant>>>,
 }
 
 /// What the clients had acknowledged: per client the numbers, with the time of the acknowledgement.
@@ -93,9 +95,9 @@ pub(super) struct Written(Vec<Vec<(i64, Instant)>>);
 impl Load {
     /// Starts the clients on node 1. They know nodes 1 and 2.
     pub(super) async fn start(demo: &DemoCluster, clients: u32) -> Result<Self, DemoError> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, follow) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let accepted = Arc::new(AtomicI64::new(0));
-        let commits = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+        let commits = Arc::new(Mutex::new(BTreeMap::new()));
         let mut tasks = Vec::new();
         for number in 0..clients {
             let sessions = [connect(&demo.conninfo(1)).await?, connect(&demo.conninfo(2)).await?];
@@ -103,6 +105,7 @@ impl Load {
                 number: i32::try_from(number).unwrap_or_default(),
                 sessions,
                 stop: stop.clone(),
+                follow: follow.clone(),
                 accepted: accepted.clone(),
                 commits: (number == 0).then(|| commits.clone()),
             };
@@ -111,11 +114,17 @@ impl Load {
         let conninfos = [demo.conninfo(1), demo.conninfo(2), demo.conninfo(3)];
         Ok(Self {
             stop,
+            follow,
             accepted,
             clients: tasks,
             conninfos,
             commits,
         })
+    }
+
+    /// Lets the clients try the other node from now on when a write is refused.
+    pub(super) fn follow_the_set(&self) {
+        self.follow.store(true, Ordering::Relaxed);
     }
 
     /// Writes accepted so far.
@@ -129,11 +138,7 @@ impl Load {
             sightings(&self.conninfos[1], time), //
             sightings(&self.conninfos[2], time)
         );
-        let commits = self
-            .commits
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
+        let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let median = |seen: Vec<(i64, Instant)>| {
             let mut lags: Vec<Duration> = seen
                 .iter()
@@ -183,12 +188,13 @@ struct Client {
     number: i32,
     sessions: [Session; 2],
     stop: Arc<AtomicBool>,
+    follow: Arc<AtomicBool>,
     accepted: Arc<AtomicI64>,
-    commits: Option<Arc<std::sync::Mutex<BTreeMap<i64, Instant>>>>,
+    commits: Option<Arc<Mutex<BTreeMap<i64, Instant>>>>,
 }
 
 impl Client {
-    /// Writes until told to stop; a refused write is tried on the other node, under a number of its own.
+    /// Writes until told to stop; a refused write is tried again, under a number of its own.
     async fn run(self) -> Vec<(i64, Instant)> {
         let mut acknowledged = Vec::new();
         let mut node = 0;
@@ -203,22 +209,23 @@ impl Client {
             let delta = account % 1_000 - 500;
             // A teller for each client, so that only the branch is fought for.
             let teller = self.number + 1;
-            if let Ok(_) = self.sessions[node]
-                .execute(WRITE, &[&self.number, &number, &account, &delta, &teller])
-                .await
-            {
+            let parameters: [&(dyn ToSql + Sync); 5] = [&self.number, &number, &account, &delta, &teller];
+            if self.sessions[node].execute(WRITE, &parameters).await.is_ok() {
                 let now = Instant::now();
                 acknowledged.push((number, now));
                 self.accepted.fetch_add(1, Ordering::Relaxed);
                 if let Some(commits) = &self.commits {
                     commits
                         .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .unwrap_or_else(PoisonError::into_inner)
                         .insert(number, now);
                 }
                 tokio::time::sleep(PACE).await;
             } else {
-                node = 1 - node;
+                // Before that, node 2 is an ordinary database to which nobody would send an application.
+                if self.follow.load(Ordering::Relaxed) {
+                    node = 1 - node;
+                }
                 tokio::time::sleep(RETRY_PACE).await;
             }
         }

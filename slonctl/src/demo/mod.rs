@@ -145,6 +145,7 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
         pgbench.stop();
         progress.say("pgbench is stopped, the clients go on and will follow the set");
     }
+    load.follow_the_set();
     let before = Instant::now();
     demo.slonik("3-move", &script::move_to_second()).await?;
     progress.say(&format!(

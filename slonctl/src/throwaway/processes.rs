@@ -6,7 +6,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Sends `signal` to the process; false when there is no such process.
-#[expect(clippy::must_use_candidate, reason = "most callers do not mind whether the process was still there")]
+#[expect(
+    clippy::must_use_candidate,
+    reason = "most callers do not mind whether the process was still there"
+)]
 pub fn signal(pid: u32, signal: Signal) -> bool {
     i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
 }

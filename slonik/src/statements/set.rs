@@ -10,8 +10,6 @@ use crate::waits::CaughtUpWith;
 
 /// Most sessions named at a time.
 const BLOCKERS: usize = 10;
-/// How often `lock set` is tried while deadlocks end it; each takes the server's `deadlock_timeout` to be seen.
-const LOCK_ATTEMPTS: u32 = 10;
 
 impl Interpreter<'_> {
     pub(super) async fn create_set(&mut self, id: Id, origin: Id, comment: &str) -> Result<(), Failure> {
@@ -66,19 +64,12 @@ impl Interpreter<'_> {
             ));
         }
         self.must_be_itself(origin).await?;
-        let mut attempt = 1;
-        while let Err(failure) = self.lock_tables(id, origin).await {
-            // An application that writes to the set's tables in another order than we lock them, and the server ended us.
-            if attempt == LOCK_ATTEMPTS || !failure.is_deadlock() {
-                return Err(failure);
-            }
-            self.connections.rollback(origin).await;
-            self.report.say(&format!(
-                "locking set {id} met a deadlock with an application on node {origin}, trying again (attempt {attempt} of \
-                 {LOCK_ATTEMPTS})"
-            ));
-            attempt += 1;
-        }
+        self.begin(origin).await?;
+        self.connections.lock(origin, Locks::Config).await?;
+        self.connections
+            .run(origin, &admin::lock_set(&self.cluster, id))
+            .await?;
+        self.connections.commit(origin).await?;
         // Asked after the commit: the horizon then lies behind the lock, and so does every transaction that began
         // before it. Asked earlier, it may lie before transactions that are running.
         let session = self.connections.session(origin).await?;
@@ -86,16 +77,6 @@ impl Interpreter<'_> {
             .await
             .map_err(|error| still_locked(id, &error))?;
         self.wait_for_older_transactions(id, origin, horizon.next).await
-    }
-
-    /// Keeps writers out of the set's tables, committed.
-    async fn lock_tables(&mut self, id: Id, origin: Id) -> Result<(), Failure> {
-        self.begin(origin).await?;
-        self.connections.lock(origin, Locks::Config).await?;
-        self.connections
-            .run(origin, &admin::lock_set(&self.cluster, id))
-            .await?;
-        self.connections.commit(origin).await
     }
 
     async fn wait_for_older_transactions(&mut self, set: Id, origin: Id, next: i64) -> Result<(), Failure> {

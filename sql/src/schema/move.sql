@@ -219,6 +219,7 @@ as $trunkline$
 declare
     v_tab_id integer;
 begin
+    perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'share row exclusive');
     for v_tab_id in
         select t.tab_id from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
     loop

@@ -277,6 +277,51 @@ begin
 end
 $trunkline$;
 
+-- Takes a lock on all tables of a set at once. Applications write to several of them in an order of their own: who meets us half way
+-- would be in a deadlock with us, and a second later one of both would fail. So an attempt gives up well before the server looks for
+-- deadlocks, lets go of everything, and is made anew with more patience; meanwhile nobody queues behind us for longer than that.
+-- Gives up for good when the caller's lock_timeout has passed (0: never).
+create or replace function @NAMESPACE@.tl_lockTablesOfSet(p_set_id integer, p_mode text) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_tables text;
+    v_start timestamptz := clock_timestamp();
+    -- in milliseconds
+    v_caller_timeout integer := (select s.setting::integer from pg_settings s where s.name = 'lock_timeout');
+    v_most integer := (select greatest(s.setting::integer * 8 / 10, 1) from pg_settings s where s.name = 'deadlock_timeout');
+    v_patience integer := least(50, v_most);
+begin
+    select string_agg(format('only %I.%I', t.tab_nspname, t.tab_relname), ', ' order by t.tab_id)
+    into v_tables
+    from @NAMESPACE@.sl_table t
+    where t.tab_set = p_set_id;
+    if v_tables is null then
+        return;
+    end if;
+    loop
+        -- Leaving the block by an error gives the locks back, and the setting as well.
+        begin
+            perform set_config('lock_timeout', v_patience::text, true);
+            execute format('lock table %s in %s mode', v_tables, p_mode);
+            perform set_config('lock_timeout', v_caller_timeout::text, true);
+            return;
+        exception
+            when lock_not_available or deadlock_detected then
+                if v_caller_timeout > 0
+                    and clock_timestamp() > v_start + v_caller_timeout * interval '1 millisecond'
+                then
+                    raise;
+                end if;
+        end;
+        -- Not in step with an application that retries as well.
+        perform pg_sleep((0.01 + 0.04 * random()));
+        v_patience := least(v_patience * 2, v_most);
+    end loop;
+end
+$trunkline$;
+
 -- Keeps writers out of the set's tables until unlockSet() or moveSet(). Returns the set's number.
 -- Waits for every transaction that writes to one of them; readers are not disturbed.
 -- Locks: config lock; SHARE ROW EXCLUSIVE on each table. Event: none.
@@ -294,6 +339,7 @@ begin
             errcode = 'object_not_in_prerequisite_state',
             message = format('Slony-I: set %s is already locked', p_set_id);
     end if;
+    perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'share row exclusive');
     for v_table in
         select t.tab_nspname, t.tab_relname from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
     loop
@@ -323,6 +369,7 @@ begin
             errcode = 'object_not_in_prerequisite_state',
             message = format('Slony-I: set %s is not locked', p_set_id);
     end if;
+    perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'access exclusive');
     perform @NAMESPACE@.tl_unlockTable(t.tab_reloid)
     from (select o.tab_reloid from @NAMESPACE@.sl_table o where o.tab_set = p_set_id order by o.tab_id) t;
     update @NAMESPACE@.sl_set s set set_locked = null where s.set_id = p_set_id;
