@@ -5,6 +5,7 @@
 mod basic;
 mod columns;
 mod concurrent_writers;
+mod copies;
 mod crashes;
 mod daemon_lock;
 mod daemon_periodic;
