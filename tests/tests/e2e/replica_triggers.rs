@@ -6,7 +6,12 @@ const TABLES: &str = "create table t (id int primary key, v text);
      create table audit (seq serial, tag text, op text, id int, v text);
      create function note() returns trigger language plpgsql as $$
        begin
-         insert into audit (tag, op, id, v) values (tg_argv[0], tg_op, coalesce(new.id, old.id), new.v);
+         -- in PostgreSQL 10 there is no new row at all in a delete
+         if tg_op = 'DELETE' then
+           insert into audit (tag, op, id) values (tg_argv[0], tg_op, old.id);
+         else
+           insert into audit (tag, op, id, v) values (tg_argv[0], tg_op, new.id, new.v);
+         end if;
          return null;
        end $$;
      create trigger plain after insert or update or delete on t for each row execute procedure note('plain');
