@@ -103,7 +103,7 @@ fn event_from(row: &Row) -> Result<Event, tokio_postgres::Error> {
 const EVENT_COLUMNS: &str = "e.ev_origin, e.ev_seqno, e.ev_timestamp::text, e.ev_snapshot::text, e.ev_type, \
      e.ev_data1, e.ev_data2, e.ev_data3, e.ev_data4, e.ev_data5, e.ev_data6, e.ev_data7, e.ev_data8";
 
-/// Statement behind [`fetch`]: `$1` origins, `$2` last event number known of each, `$3` most rows per origin,
+/// Reads new events: `$1` origins, `$2` last event number known of each, `$3` most rows per origin,
 /// `$4` an interval: only events older than that.
 #[must_use]
 pub fn fetch_statement(cluster: &Cluster, delayed: bool) -> String {
