@@ -95,16 +95,18 @@ impl Diagnostic {
         self
     }
 
+    /// The message with passwords in connection strings masked; [`Diagnostic::render`] shows it with its place.
+    #[must_use]
+    pub fn text(&self) -> String {
+        snippet::mask_passwords(&self.message).into_owned()
+    }
+
     /// The whole message: `file:line: message`, the source line with carets, how the line came into
     /// the script, related places, help. Several lines, each ended by a line feed; passwords in
     /// connection strings are masked.
     #[must_use]
     pub fn render(&self, sources: &SourceMap) -> String {
-        let mut out = format!(
-            "{}: {}\n",
-            sources.location(self.location),
-            snippet::mask_passwords(&self.message)
-        );
+        let mut out = format!("{}: {}\n", sources.location(self.location), self.text());
         snippet::push(&mut out, sources, self.span);
         for via in sources.via(self.span) {
             let _ = writeln!(out, "  {}: {}", sources.location(via.span), via.label);

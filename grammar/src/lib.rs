@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use ast::*;
 pub use diagnostic::{Diagnostic, Phase, Related, Severity};
-pub use source::{SourceMap, Span, Via};
+pub use source::{SourceMap, Span, Stretch, Via};
 
 use lexer::Lexer;
 use parser::ScriptParser;
@@ -64,6 +64,21 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Makes every warning an error.
+    pub fn deny_warnings(&mut self) {
+        for finding in &mut self.diagnostics {
+            if finding.severity == Severity::Warning {
+                finding.severity = Severity::Error;
+                if let Some(text) = finding.message.strip_prefix("WARNING: ") {
+                    finding.message = format!("ERROR: {text}");
+                }
+            }
+        }
+        if self.exit_code().is_some() {
+            self.script = None;
+        }
+    }
+
     /// The exit code real slonik ends with when the script has errors: 1 if a file could not be
     /// included, else 255. None if there is no error.
     #[must_use]

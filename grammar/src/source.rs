@@ -59,6 +59,21 @@ impl Define {
     }
 }
 
+/// A stretch of a file as people and editors count: lines and columns from 1, columns in characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    /// Name of the file, as it was given or included.
+    pub file: String,
+    /// Line of the first character.
+    pub line: u32,
+    /// Column of the first character.
+    pub column: u32,
+    /// Line of the character behind the last one.
+    pub end_line: u32,
+    /// Column of the character behind the last one.
+    pub end_column: u32,
+}
+
 /// A file's name and content.
 #[derive(Debug)]
 struct Text {
@@ -106,6 +121,34 @@ impl SourceMap {
     pub fn file(&self, span: Span) -> &str {
         let place = self.in_file(span);
         self.text_of(place).map_or("<unknown>", |text| &text.name)
+    }
+
+    /// Where the words at a place are written: for the text of a `define` there, not where it is used.
+    #[must_use]
+    pub fn stretch(&self, span: Span) -> Stretch {
+        let text = self.text_around(span);
+        let start = (span.start as usize).min(text.len());
+        let end = (span.end as usize).clamp(start, text.len());
+        let column = |at: usize| {
+            let before = text.get(..at).unwrap_or_default();
+            let line_start = before
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |found| found + 1);
+            let line = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default());
+            position(line.chars().count() + 1)
+        };
+        let line = self.line_of_text(span);
+        let lines = text.get(start..end).unwrap_or_default().split(|&byte| byte == b'\n');
+        Stretch {
+            file: self
+                .text_of(span)
+                .map_or_else(|| "<unknown>".to_owned(), |text| text.name.clone()),
+            line,
+            column: column(start),
+            end_line: line + position(lines.count().saturating_sub(1)),
+            end_column: column(end),
+        }
     }
 
     /// The words at a place, as they are written.
@@ -283,5 +326,10 @@ mod tests {
         );
         assert_eq!(map.file(span(inner, 3, 5, 1)), "main");
         assert_eq!(map.via(span(inner, 3, 5, 1)).len(), 1);
+        let written = map.stretch(span(main, 3, 12, 1));
+        assert_eq!(
+            (written.line, written.column, written.end_line, written.end_column),
+            (1, 4, 1, 13)
+        );
     }
 }

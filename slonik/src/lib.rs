@@ -3,6 +3,7 @@
 //! A [`Slonik`] reads scripts and executes them: parse everything, say everything that is wrong, and only then connect
 //! and begin. What it knows of events survives from one script to the next, as with several files on a command line.
 
+pub mod check;
 pub mod cli;
 mod connections;
 mod failure;
@@ -17,7 +18,7 @@ mod waits;
 use std::path::Path;
 use std::sync::Arc;
 
-use trunkline_grammar::{ParseOptions, Parsed, Phase, parse_file, parse_text};
+use trunkline_grammar::{ParseOptions, Parsed, parse_file, parse_text};
 use trunkline_sql::Cluster;
 
 use crate::interpreter::{Interpreter, Stop};
@@ -34,11 +35,16 @@ pub const EXIT_FAILED: u8 = 255;
 pub struct Options {
     /// Whether slonik waits by itself where an event builds on others (switched off by `-w`).
     pub automatic_waits: bool,
+    /// Whether a script with warnings is refused like one with errors (`--deny-warnings`).
+    pub deny_warnings: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { automatic_waits: true }
+        Self {
+            automatic_waits: true,
+            deny_warnings: false,
+        }
     }
 }
 
@@ -72,7 +78,7 @@ impl Slonik {
     pub async fn run_files(&mut self, files: &[impl AsRef<Path>]) -> u8 {
         for file in files {
             let parsed = parse_file(file.as_ref(), &ParseOptions::default());
-            let code = self.run_parsed(&parsed).await;
+            let code = self.run_parsed(parsed).await;
             if code != 0 {
                 return code;
             }
@@ -83,18 +89,15 @@ impl Slonik {
     /// Runs a script from memory; `name` stands in front of its messages. The answer is the exit code.
     pub async fn run_text(&mut self, name: &str, text: impl Into<Vec<u8>>) -> u8 {
         let parsed = parse_text(name, text, &ParseOptions::default());
-        self.run_parsed(&parsed).await
+        self.run_parsed(parsed).await
     }
 
     /// Says what was found while reading, and executes the script if that was no error. The answer is the exit code.
-    pub async fn run_parsed(&mut self, parsed: &Parsed) -> u8 {
-        for finding in &parsed.diagnostics {
-            let text = finding.render(&parsed.sources);
-            match finding.phase {
-                Phase::Semantic => self.output.out(&text),
-                _ => self.output.err(&text),
-            }
+    pub async fn run_parsed(&mut self, mut parsed: Parsed) -> u8 {
+        if self.options.deny_warnings {
+            parsed.deny_warnings();
         }
+        check::say(&parsed, self.output.as_ref());
         if let Some(code) = parsed.exit_code() {
             return code;
         }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use trunkline_slonik::cli::{self, Invocation};
-use trunkline_slonik::{EXIT_FAILED, Options, Output, Slonik, Terminal};
+use trunkline_grammar::{ParseOptions, Parsed, parse_file, parse_text};
+use trunkline_slonik::cli::{self, Invocation, Request, Task};
+use trunkline_slonik::{EXIT_FAILED, Options, Output, Slonik, Terminal, check};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
@@ -19,24 +20,41 @@ fn main() -> ExitCode {
             Terminal.err(&text);
             ExitCode::FAILURE
         }
-        Invocation::Run { automatic_waits, files } => {
-            let outcome = execute(Options { automatic_waits }, &files);
-            ExitCode::from(outcome.unwrap_or_else(|error| {
-                Terminal.err(&format!("slonik: {error}\n"));
-                EXIT_FAILED
-            }))
-        }
+        Invocation::Run(request) => ExitCode::from(serve(&request).unwrap_or_else(|error| {
+            Terminal.err(&format!("slonik: {error}\n"));
+            EXIT_FAILED
+        })),
     }
 }
 
-fn execute(options: Options, files: &[PathBuf]) -> std::io::Result<u8> {
+fn serve(request: &Request) -> std::io::Result<u8> {
     // Read before signals are caught, so that Ctrl-C ends the reading as well.
     let mut typed = Vec::new();
-    if files.is_empty() {
+    if request.files.is_empty() {
         std::io::stdin().lock().read_to_end(&mut typed)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(options, files, typed))
+    match request.task {
+        Task::Check => Ok(check::check(
+            scripts(&request.files, typed),
+            request.format,
+            request.options.deny_warnings,
+            &Terminal,
+        )),
+        Task::Execute => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(run(request.options, &request.files, typed))
+        }
+        Task::DryRun => Err(std::io::Error::other("`--dry-run` is not part of this build")),
+    }
+}
+
+/// The scripts of the command line, each read when it is asked for.
+fn scripts(files: &[PathBuf], typed: Vec<u8>) -> impl Iterator<Item = Parsed> {
+    let typed = files.is_empty().then_some(typed);
+    files
+        .iter()
+        .map(|file| parse_file(file, &ParseOptions::default()))
+        .chain(typed.map(|text| parse_text("<stdin>", text, &ParseOptions::default())))
 }
 
 /// Runs the scripts, or stops at SIGINT and SIGTERM: then nothing of the statement, or of the `try` block, that was
