@@ -30,6 +30,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("schema/capture.sql"),
     include_str!("schema/apply.sql"),
     include_str!("schema/triggers.sql"),
+    include_str!("schema/fence.sql"),
     include_str!("schema/table.sql"),
     include_str!("schema/log_switch.sql"),
     include_str!("schema/cleanup.sql"),

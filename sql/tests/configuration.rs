@@ -163,6 +163,11 @@ async fn a_dropped_origin_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_fenced_set_refuses_writes_and_a_failover_is_remembered() {
+    check("better_fence").await;
+}
+
+#[tokio::test]
 async fn a_set_made_anew_elsewhere_waits_for_its_end() {
     check("better_generations").await;
 }

@@ -26,3 +26,27 @@ create table if not exists @NAMESPACE@.tl_sequence_seen (
     ss_last_value  pg_catalog.int8
 );
 comment on table @NAMESPACE@.tl_sequence_seen is 'Value of each local sequence when createEvent() last wrote it to sl_seqlog';
+
+create table if not exists @NAMESPACE@.tl_failover (
+    fo_failed        pg_catalog.int4,
+    fo_seqno         pg_catalog.int8,
+    fo_snapshot      pg_catalog.text,
+    fo_successor     pg_catalog.int4,
+    fo_sets          pg_catalog.int4[],
+    fo_failed_nodes  pg_catalog.int4[],
+    fo_at            pg_catalog.timestamptz,
+    primary key (fo_failed, fo_at)
+);
+comment on table @NAMESPACE@.tl_failover is 'Failovers this node took part in; survives DROP NODE of the failed node';
+comment on column @NAMESPACE@.tl_failover.fo_seqno is 'Newest event of the failed node that the survivors had';
+comment on column @NAMESPACE@.tl_failover.fo_snapshot is 'Snapshot of the newest SYNC up to fo_seqno: what the survivors have of the failed node''s changes';
+comment on column @NAMESPACE@.tl_failover.fo_successor is 'Node that took the sets over, perhaps to hand them on';
+
+create table if not exists @NAMESPACE@.tl_fence (
+    fe_set         pg_catalog.int4 primary key,
+    fe_new_origin  pg_catalog.int4,
+    fe_reason      pg_catalog.text,
+    fe_at          pg_catalog.timestamptz
+);
+comment on table @NAMESPACE@.tl_fence is 'Sets which this node, their origin by its own account, must not write to';
+comment on column @NAMESPACE@.tl_fence.fe_reason is '`failed over`, `dropped`: for good; `isolated`: until a peer is reached; or what an operator says';

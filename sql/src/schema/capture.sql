@@ -267,11 +267,19 @@ $trunkline$;
 create or replace function @NAMESPACE@.denyAccess() returns trigger
     language plpgsql security definer
 as $trunkline$
+declare
+    v_fence text;
 begin
     if pg_catalog.current_setting('session_replication_role') operator(pg_catalog.=) 'origin' then
+        v_fence := @NAMESPACE@.tl_fenceNotice(tg_relid);
         raise exception using
             errcode = 'read_only_sql_transaction',
-            message = pg_catalog.format('Slony-I: Table %s is replicated and cannot be modified on a subscriber node - role=0', tg_table_name),
+            message = case
+                when v_fence is null then
+                    pg_catalog.format('Slony-I: Table %s is replicated and cannot be modified on a subscriber node - role=0', tg_table_name)
+                else
+                    pg_catalog.format('Slony-I: Table %s cannot be modified here: %s', tg_table_name, v_fence)
+            end,
             hint = 'Write on the origin of its set.',
             schema = tg_table_schema,
             table = tg_table_name;
@@ -359,11 +367,17 @@ $trunkline$;
 create or replace function @NAMESPACE@.deny_truncate() returns trigger
     language plpgsql
 as $trunkline$
+declare
+    v_fence text;
 begin
     if pg_catalog.current_setting('session_replication_role') operator(pg_catalog.=) 'origin' then
+        v_fence := @NAMESPACE@.tl_fenceNotice(tg_relid);
         raise exception using
             errcode = 'read_only_sql_transaction',
-            message = 'truncation of replicated table forbidden on subscriber node',
+            message = case
+                when v_fence is null then 'truncation of replicated table forbidden on subscriber node'
+                else pg_catalog.format('Slony-I: Table %s cannot be truncated here: %s', tg_table_name, v_fence)
+            end,
             detail = pg_catalog.format('Table %I.%I.', tg_table_schema, tg_table_name),
             hint = 'Truncate on the origin of its set.',
             schema = tg_table_schema,

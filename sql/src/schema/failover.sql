@@ -19,6 +19,17 @@ begin
             from @NAMESPACE@.sl_set s
             left join @NAMESPACE@.sl_subscribe b on b.sub_set = s.set_id and b.sub_receiver = v_local_node_id
             where s.set_origin = p_failed_node
+                -- a set that nobody has is lost with its origin, whoever takes over
+                and (
+                    b.sub_set is not null
+                    or exists (select from @NAMESPACE@.sl_subscribe o where o.sub_set = s.set_id)
+                    or not exists (
+                        select
+                        from @NAMESPACE@.sl_subscribe o
+                        join @NAMESPACE@.sl_set x on x.set_id = o.sub_set
+                        where x.set_origin = p_failed_node
+                    )
+                )
             order by s.set_id
         loop
             if not v_set.subscribed then
@@ -112,6 +123,25 @@ create or replace function @NAMESPACE@.failedNode(
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
+begin
+    if @NAMESPACE@.tl_routeAround(p_failed_node, p_backup_node, p_failed_nodes) then
+        perform @NAMESPACE@.tl_notifyRestart();
+    end if;
+    return p_failed_node;
+end
+$trunkline$;
+
+-- The effect of failedNode() without the restart, for daemons that follow a change of the configuration while they run.
+-- Returns whether anything changed.
+-- Locks: config lock. Event: none.
+create or replace function @NAMESPACE@.tl_routeAround(
+    p_failed_node integer,
+    p_backup_node integer,
+    p_failed_nodes integer[]
+) returns boolean
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
 declare
     v_local_node_id integer;
     v_count integer;
@@ -119,22 +149,18 @@ declare
 begin
     lock table @NAMESPACE@.sl_config_lock;
     v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
-    -- a missing path must not hold up the failover: it can be stored afterwards
-    perform @NAMESPACE@.tl_expectPath(p_backup_node, r.sub_receiver)
-    from (
-        select distinct b.sub_receiver
-        from @NAMESPACE@.sl_subscribe b
-        where b.sub_provider = any (p_failed_nodes || p_failed_node)
-            and b.sub_receiver <> p_backup_node
-            and b.sub_receiver <> all (p_failed_nodes)
-    ) r;
-    update @NAMESPACE@.sl_subscribe b
-    set sub_provider = p_backup_node
-    where b.sub_provider = p_failed_node
-        and b.sub_receiver <> p_backup_node
-        and b.sub_receiver <> all (p_failed_nodes);
+    update @NAMESPACE@.sl_node n set no_failed = true where n.no_id = any (p_failed_nodes) and not n.no_failed;
     get diagnostics v_count = row_count;
     v_changed := v_changed + v_count;
+    v_changed := v_changed + @NAMESPACE@.tl_replaceProvider(p_failed_node, p_backup_node);
+    -- its own subscriptions even where another failed node is the provider: that one's turn may come later
+    perform @NAMESPACE@.tl_expectPath(p_backup_node, v_local_node_id)
+    where v_local_node_id <> p_backup_node and exists (
+        select
+        from @NAMESPACE@.sl_subscribe b
+        join @NAMESPACE@.sl_set s on s.set_id = b.sub_set
+        where s.set_origin = p_failed_node and b.sub_receiver = v_local_node_id and b.sub_provider = any (p_failed_nodes)
+    );
     update @NAMESPACE@.sl_subscribe b
     set sub_provider = p_backup_node
     from @NAMESPACE@.sl_set s
@@ -146,14 +172,48 @@ begin
     get diagnostics v_count = row_count;
     v_changed := v_changed + v_count;
     v_changed := v_changed + @NAMESPACE@.tl_cutPathsTo(p_failed_node);
-    update @NAMESPACE@.sl_node n set no_failed = true where n.no_id = any (p_failed_nodes) and not n.no_failed;
-    get diagnostics v_count = row_count;
-    v_changed := v_changed + v_count;
     if v_changed > 0 then
         perform @NAMESPACE@.RebuildListenEntries();
-        perform @NAMESPACE@.tl_notifyRestart();
     end if;
-    return p_failed_node;
+    return v_changed > 0;
+end
+$trunkline$;
+
+-- Gives the receivers of a failed node another provider: the node that leads; for a set of an origin that lives and that the leading
+-- node cannot pass on, that origin. A failed origin's sets which the leading node does not have wait for the node that takes them over.
+-- Returns how many subscriptions changed.
+create or replace function @NAMESPACE@.tl_replaceProvider(p_failed_node integer, p_backup_node integer) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_subscription record;
+    v_changed integer := 0;
+begin
+    for v_subscription in
+        select b.sub_set, b.sub_receiver,
+               case
+                   when s.set_origin = p_failed_node or f.sub_set is not null then p_backup_node
+                   when not o.no_failed then s.set_origin
+               end as provider
+        from @NAMESPACE@.sl_subscribe b
+        join @NAMESPACE@.sl_set s on s.set_id = b.sub_set
+        join @NAMESPACE@.sl_node o on o.no_id = s.set_origin
+        join @NAMESPACE@.sl_node r on r.no_id = b.sub_receiver
+        left join @NAMESPACE@.sl_subscribe f
+            on f.sub_set = b.sub_set and f.sub_receiver = p_backup_node and f.sub_forward and f.sub_active
+        where b.sub_provider = p_failed_node and b.sub_receiver <> p_backup_node and not r.no_failed
+        order by b.sub_set, b.sub_receiver
+    loop
+        continue when v_subscription.provider is null or v_subscription.provider = v_subscription.sub_receiver;
+        -- a missing path must not hold up the failover: it can be stored afterwards
+        perform @NAMESPACE@.tl_expectPath(v_subscription.provider, v_subscription.sub_receiver);
+        update @NAMESPACE@.sl_subscribe b
+        set sub_provider = v_subscription.provider
+        where b.sub_set = v_subscription.sub_set and b.sub_receiver = v_subscription.sub_receiver;
+        v_changed := v_changed + 1;
+    end loop;
+    return v_changed;
 end
 $trunkline$;
 
@@ -174,7 +234,7 @@ begin
 end
 $trunkline$;
 
--- Makes p_backup_node the origin of all sets of the failed node. Returns the failed node's number.
+-- Makes p_backup_node the origin of all sets of the failed node, and notes it in tl_failover. Returns the failed node's number.
 -- A survivor that knows events of the failed origin that the leading node did not know has changes nobody else will ever
 -- get; it gives up its subscriptions and must be subscribed again.
 -- Locks: config lock; on the new origin ACCESS EXCLUSIVE on each table of the sets. Event: UNSUBSCRIBE_SET in that case.
@@ -216,23 +276,48 @@ begin
         delete from @NAMESPACE@.sl_event e where e.ev_origin = p_failed_node and e.ev_seqno > p_last_seqno;
     end if;
 
-    perform @NAMESPACE@.tl_expectPath(p_backup_node, r.sub_receiver)
-    from (
-        select distinct b.sub_receiver
-        from @NAMESPACE@.sl_subscribe b
-        where b.sub_provider = p_failed_node
-            and b.sub_receiver <> p_backup_node
-            and not exists (select from @NAMESPACE@.sl_node n where n.no_id = b.sub_receiver and n.no_failed)
-    ) r;
+    insert into @NAMESPACE@.tl_failover (fo_failed, fo_seqno, fo_snapshot, fo_successor, fo_sets, fo_failed_nodes, fo_at)
+    select p_failed_node, p_last_seqno,
+           (
+               select e.ev_snapshot::text
+               from @NAMESPACE@.sl_event e
+               where e.ev_origin = p_failed_node and e.ev_type = 'SYNC' and e.ev_seqno <= p_last_seqno
+               order by e.ev_seqno desc
+               limit 1
+           ),
+           p_backup_node,
+           array(select s.set_id from @NAMESPACE@.sl_set s where s.set_origin = p_failed_node order by s.set_id),
+           coalesce(
+               (
+                   select string_to_array(e.ev_data3, ',')::integer[]
+                   from @NAMESPACE@.sl_event e
+                   where e.ev_origin = p_backup_node and e.ev_type = 'FAILOVER_NODE' and e.ev_data1 = p_failed_node::text
+                   order by e.ev_seqno desc
+                   limit 1
+               ),
+               array(select n.no_id from @NAMESPACE@.sl_node n where n.no_failed order by n.no_id)
+           ),
+           clock_timestamp()
+    where not exists (
+        select from @NAMESPACE@.tl_failover o
+        where o.fo_failed = p_failed_node and o.fo_seqno = p_last_seqno and o.fo_successor = p_backup_node
+    );
+
     for v_set_id in
         select s.set_id from @NAMESPACE@.sl_set s where s.set_origin = p_failed_node order by s.set_id
     loop
         delete from @NAMESPACE@.sl_subscribe b where b.sub_set = v_set_id and b.sub_receiver = p_backup_node;
+        perform @NAMESPACE@.tl_expectPath(p_backup_node, b.sub_receiver)
+        from @NAMESPACE@.sl_subscribe b
+        join @NAMESPACE@.sl_node p on p.no_id = b.sub_provider and p.no_failed
+        join @NAMESPACE@.sl_node r on r.no_id = b.sub_receiver and not r.no_failed
+        where b.sub_set = v_set_id;
         update @NAMESPACE@.sl_subscribe b
         set sub_provider = p_backup_node
+        from @NAMESPACE@.sl_node p, @NAMESPACE@.sl_node r
         where b.sub_set = v_set_id
-            and b.sub_provider = p_failed_node
-            and not exists (select from @NAMESPACE@.sl_node n where n.no_id = b.sub_receiver and n.no_failed);
+            and p.no_id = b.sub_provider and p.no_failed
+            and r.no_id = b.sub_receiver and not r.no_failed;
         perform @NAMESPACE@.tl_changeOrigin(v_set_id, p_backup_node);
         if v_local_node_id = p_backup_node then
             perform @NAMESPACE@.tl_configureSetTriggers(v_set_id);
@@ -240,12 +325,15 @@ begin
     end loop;
 
     -- the failed node may also have given on sets of others
+    perform @NAMESPACE@.tl_replaceProvider(p_failed_node, p_backup_node);
+    perform @NAMESPACE@.tl_expectPath(s.set_origin, p_backup_node)
+    from @NAMESPACE@.sl_subscribe b
+    join @NAMESPACE@.sl_set s on s.set_id = b.sub_set
+    where b.sub_receiver = p_backup_node and b.sub_provider = p_failed_node;
     update @NAMESPACE@.sl_subscribe b
-    set sub_provider = case when b.sub_receiver = p_backup_node then s.set_origin else p_backup_node end
+    set sub_provider = s.set_origin
     from @NAMESPACE@.sl_set s
-    where s.set_id = b.sub_set
-        and b.sub_provider = p_failed_node
-        and not exists (select from @NAMESPACE@.sl_node n where n.no_id = b.sub_receiver and n.no_failed);
+    where s.set_id = b.sub_set and b.sub_receiver = p_backup_node and b.sub_provider = p_failed_node;
     update @NAMESPACE@.sl_node n set no_active = false where n.no_id = p_failed_node;
     perform @NAMESPACE@.RebuildListenEntries();
     perform @NAMESPACE@.addPartialLogIndices();

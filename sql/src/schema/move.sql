@@ -192,6 +192,7 @@ declare
     v_local_node_id integer := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
 begin
     update @NAMESPACE@.sl_set s set set_origin = p_new_origin where s.set_id = p_set_id;
+    delete from @NAMESPACE@.tl_fence f where f.fe_set = p_set_id;
     -- the next SYNC of a new origin names all its sequences, whatever was noted when it had them before
     delete from @NAMESPACE@.tl_sequence_seen n
     using @NAMESPACE@.sl_sequence q

@@ -1,6 +1,6 @@
 -- Sets: what is replicated together. Created, filled, emptied, merged, locked.
 
--- Raises unless the set exists and originates here. The texts differ from statement to statement as in the original.
+-- Raises unless the set exists, originates here and is not fenced off. The texts differ from statement to statement as in the original.
 create or replace function @NAMESPACE@.tl_requireLocalSet(
     p_set_id integer,
     p_context text default '',
@@ -11,6 +11,7 @@ create or replace function @NAMESPACE@.tl_requireLocalSet(
 as $trunkline$
 declare
     v_set_origin integer;
+    v_fence record;
 begin
     select s.set_origin into v_set_origin from @NAMESPACE@.sl_set s where s.set_id = p_set_id;
     if not found then
@@ -23,6 +24,16 @@ begin
             errcode = 'object_not_in_prerequisite_state',
             message = format('Slony-I: %sset %s %s', p_context, p_set_id, p_remote),
             hint = format('It originates on node %s.', v_set_origin);
+    end if;
+    select f.fe_reason, f.fe_new_origin into v_fence from @NAMESPACE@.tl_fence f where f.fe_set = p_set_id;
+    if found then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('Slony-I: %sset %s is fenced off on this node (%s)', p_context, p_set_id, v_fence.fe_reason),
+            hint = coalesce(
+                format('It originates on node %s.', v_fence.fe_new_origin),
+                'tl_fence says since when; it is opened again when the node reaches the cluster.'
+            );
     end if;
 end
 $trunkline$;
@@ -165,6 +176,7 @@ begin
     perform @NAMESPACE@.tl_forgetSetObjects(p_set_id);
     delete from @NAMESPACE@.sl_subscribe b where b.sub_set = p_set_id;
     delete from @NAMESPACE@.sl_setsync y where y.ssy_setid = p_set_id;
+    delete from @NAMESPACE@.tl_fence f where f.fe_set = p_set_id;
     delete from @NAMESPACE@.sl_set s where s.set_id = p_set_id;
     perform @NAMESPACE@.RebuildListenEntries();
     perform @NAMESPACE@.addPartialLogIndices();

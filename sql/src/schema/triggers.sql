@@ -53,7 +53,7 @@ begin
 end
 $trunkline$;
 
--- Switches the triggers: on the origin the two that log are enabled, elsewhere the two that refuse. Returns the table's id.
+-- Switches the triggers: where writes are accepted the two that log are enabled, elsewhere the two that refuse. Returns the table's id.
 -- Locks: config lock; the table as above. Event: none.
 create or replace function @NAMESPACE@.alterTableConfigureTriggers(p_tab_id integer) returns integer
     language plpgsql
@@ -65,9 +65,8 @@ declare
 begin
     lock table @NAMESPACE@.sl_config_lock;
     v_table := @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableConfigureTriggers');
-    select s.set_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@) into v_is_origin
+    select @NAMESPACE@.tl_acceptsWrites(t.tab_set) into v_is_origin
     from @NAMESPACE@.sl_table t
-    join @NAMESPACE@.sl_set s on s.set_id = t.tab_set
     where t.tab_id = p_tab_id;
     execute format(
         'alter table %s %s trigger %I, %s trigger %I',
