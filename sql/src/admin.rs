@@ -13,6 +13,7 @@ mod node;
 mod object;
 mod set;
 
+pub(crate) use activity::read as read_blocker;
 pub use activity::{Blocker, Horizon, lock_holders, older_transactions, transaction_horizon};
 pub use call::{Call, CallError, Locks};
 pub use confirmation::{Confirmation, confirmation_of, confirmations_of, open_subscriptions};

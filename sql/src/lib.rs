@@ -15,6 +15,7 @@ pub mod events;
 pub mod forward;
 pub mod install;
 pub mod log_selection;
+pub mod operator;
 mod preflight;
 pub mod relation;
 pub mod remote_event;

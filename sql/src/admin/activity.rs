@@ -127,7 +127,8 @@ pub async fn older_transactions(client: &Client, xmax: i64) -> Result<Vec<Blocke
     rows.iter().map(read).collect()
 }
 
-fn read(row: &tokio_postgres::Row) -> Result<Blocker> {
+/// Reads pid, user, database, application, state, seconds, query.
+pub(crate) fn read(row: &tokio_postgres::Row) -> Result<Blocker> {
     Ok(Blocker {
         pid: row.try_get(0)?,
         user: row.try_get(1)?,

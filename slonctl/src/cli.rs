@@ -1,0 +1,156 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::configuration::{Configuration, ConfigurationError};
+use crate::console::Console;
+use crate::demo::{self, DemoOptions};
+use crate::exit::Exit;
+use crate::status::{self, StatusArguments};
+use crate::view::{ClusterView, DiscoveryError};
+
+/// The operator's tool of a Trunkline cluster.
+#[derive(Debug, Parser)]
+#[command(name = "slonctl", version)]
+struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which cluster is meant, and how to answer.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Which cluster, and how to answer")]
+struct Target {
+    /// TOML file with the cluster's name, the nodes' conninfos and hooks.
+    #[arg(long, global = true, env = "SLONCTL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Name of the cluster; only needed where the database holds several.
+    #[arg(long, global = true, value_name = "NAME")]
+    cluster: Option<String>,
+    /// How to reach any one node; the others are found from there. May be given more than once. Keep passwords in
+    /// `~/.pgpass`: others can read a command line.
+    #[arg(long, global = true, value_name = "CONNINFO")]
+    conninfo: Vec<String>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows nodes, sets, who is origin and who is behind, what slons are stuck on and what holds back cleanup.
+    Status(StatusArguments),
+    /// Builds a cluster of three throwaway nodes, works on it under load and proves that all nodes are equal.
+    ///
+    /// Needs the PostgreSQL server programs (with contrib): `TRUNKLINE_PGBIN`, `pg_config` and the usual places are
+    /// searched. Exit code 0 only if all nodes are equal and no acknowledged write is lost.
+    Demo {
+        /// Leave the cluster running at the end, and say how to connect and how to stop it.
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The configuration.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// No node of the cluster could be found.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// The demo.
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
+}
+
+impl CommandError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Configuration(_) => Exit::Usage,
+            Self::Discovery(_) | Self::Demo(_) => Exit::Failed,
+        }
+    }
+}
+
+/// Runs slonctl with the arguments of a command line, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing can be done about a closed terminal.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Console::complain(&format!("cannot start: {error}"));
+            return Exit::Failed;
+        }
+    };
+    runtime.block_on(run(arguments)).unwrap_or_else(|error| {
+        Console::complain(&with_causes(&error));
+        error.exit()
+    })
+}
+
+async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+    let Arguments { target, command } = arguments;
+    match command {
+        Command::Status(arguments) => Ok(status::run(&arguments, &target.console(), target.view().await?).await?),
+        Command::Demo { keep } => Ok(if demo::run(&DemoOptions { keep }).await? {
+            Exit::Done
+        } else {
+            Exit::Unproved
+        }),
+    }
+}
+
+impl Target {
+    fn configuration(&self) -> Result<Configuration, ConfigurationError> {
+        Configuration::load(self.config.as_deref(), self.cluster.as_deref(), &self.conninfo)
+    }
+
+    /// Finds the cluster.
+    async fn view(&self) -> Result<ClusterView, CommandError> {
+        Ok(ClusterView::discover(self.configuration()?).await?)
+    }
+
+    fn console(&self) -> Console {
+        Console::new(self.json)
+    }
+}
+
+/// An error with its causes, on one line. Errors that show their cause themselves are not repeated.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

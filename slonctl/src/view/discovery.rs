@@ -1,0 +1,380 @@
+//! Finding all nodes from the ones that are named.
+//!
+//! Every node knows all nodes and all paths. So the named nodes are asked first, then the nodes they know of over the
+//! conninfos in `sl_path`, and so on until nobody new is named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use trunkline_sql::operator::{self, NodeFacts};
+use trunkline_sql::session::redact;
+use trunkline_sql::{Cluster, ClusterNameError, Session, error_text};
+
+use super::{Answer, ClusterView, NodeView, Reached, Source, Way, session_options};
+use crate::configuration::Configuration;
+
+/// Per host, where a conninfo does not say: a dead host must not hold up the answer for long.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server that let us in may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Most ways that are tried per node; clients of a node usually share one.
+const MOST_WAYS: usize = 8;
+
+/// Why there is nothing to look at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiscoveryError {
+    /// The name.
+    #[error(transparent)]
+    Name(#[from] ClusterNameError),
+    /// Nobody answered.
+    #[error("no node can be reached:\n  {}", .0.join("\n  "))]
+    NobodyAnswers(Vec<String>),
+    /// The database holds no cluster.
+    #[error("the database behind `{conninfo}` holds no node of a cluster")]
+    NoCluster {
+        /// Where, without its password.
+        conninfo: String,
+    },
+    /// The name is not given and there is a choice.
+    #[error("the database behind `{conninfo}` holds several clusters ({}); say which with `--cluster`", names.join(", "))]
+    SeveralClusters {
+        /// Where, without its password.
+        conninfo: String,
+        /// Their names.
+        names: Vec<String>,
+    },
+}
+
+/// What a conninfo led to.
+enum Found {
+    Node(Box<(Session, NodeFacts)>),
+    Nothing(String),
+}
+
+impl ClusterView {
+    /// Finds the cluster and asks every node.
+    pub(crate) async fn discover(configuration: Configuration) -> Result<Self, DiscoveryError> {
+        let cluster = match &configuration.cluster {
+            Some(name) => Cluster::new(name)?,
+            None => find_name(&configuration).await?,
+        };
+        let mut view = Self {
+            cluster,
+            configuration,
+            nodes: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        view.ask_named().await?;
+        while view.ask_known().await {}
+        view.compare();
+        Ok(view)
+    }
+
+    /// Asks everybody again: nodes that answered over their open sessions, the others anew.
+    pub(crate) async fn refresh(self) -> Result<Self, DiscoveryError> {
+        let Self {
+            cluster,
+            mut configuration,
+            nodes,
+            ..
+        } = self;
+        configuration.cluster = Some(cluster.name().to_owned());
+        let again = nodes.into_iter().map(|(id, node)| {
+            let cluster = &cluster;
+            async move {
+                let NodeView { ways, answer, .. } = node;
+                let answer = match answer {
+                    Answer::Reached(reached) => {
+                        let Reached { session, way, .. } = *reached;
+                        match ask(&session, cluster).await {
+                            Ok(Some(facts)) if facts.local == id => {
+                                Answer::Reached(Box::new(Reached { session, way, facts }))
+                            }
+                            _ => Answer::Silent(Vec::new()),
+                        }
+                    }
+                    silent @ Answer::Silent(_) => silent,
+                };
+                (id, NodeView { id, ways, answer })
+            }
+        });
+        let asked: BTreeMap<i32, NodeView> = join_all(again).await.into_iter().collect();
+        let mut view = Self {
+            cluster,
+            configuration,
+            nodes: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        let (reached, silent): (Vec<_>, Vec<_>) = asked
+            .into_values()
+            .partition(|node| matches!(node.answer, Answer::Reached(_)));
+        if reached.is_empty() {
+            // Nobody is left to ask over an open session.
+            drop(silent);
+            return Self::discover(view.configuration).await;
+        }
+        for node in reached {
+            view.nodes.insert(node.id, node);
+        }
+        for node in silent {
+            // What it could be reached by before is tried again below, in the order it was known.
+            view.retry(node).await;
+        }
+        while view.ask_known().await {}
+        view.compare();
+        Ok(view)
+    }
+
+    async fn retry(&mut self, node: NodeView) {
+        let NodeView { id, ways, .. } = node;
+        let answer = self.try_ways(id, &ways).await;
+        self.nodes.insert(id, NodeView { id, ways, answer });
+    }
+
+    /// Asks the nodes that the configuration names.
+    async fn ask_named(&mut self) -> Result<(), DiscoveryError> {
+        let mut named: Vec<(Option<i32>, Way)> = self
+            .configuration
+            .nodes
+            .iter()
+            .map(|(id, conninfo)| {
+                let way = Way {
+                    conninfo: conninfo.clone(),
+                    source: Source::File,
+                };
+                (Some(*id), way)
+            })
+            .collect();
+        named.extend(self.configuration.seeds.iter().map(|conninfo| {
+            let way = Way {
+                conninfo: conninfo.clone(),
+                source: Source::CommandLine,
+            };
+            (None, way)
+        }));
+        let cluster = &self.cluster;
+        let found = join_all(
+            named
+                .into_iter()
+                .map(async |(id, way)| (id, find(cluster, &way.conninfo).await, way)),
+        )
+        .await;
+        let mut reasons = Vec::new();
+        for (expected, found, way) in found {
+            match found {
+                Found::Node(found) => {
+                    let (session, facts) = *found;
+                    if let Some(id) = expected.filter(|id| *id != facts.local) {
+                        let reason = format!(
+                            "the conninfo that the configuration file gives node {id} leads to node {}",
+                            facts.local
+                        );
+                        self.silent(id, way, reason.clone());
+                        self.notes.push(reason);
+                    } else {
+                        self.reached(session, way, facts);
+                    }
+                }
+                Found::Nothing(reason) => {
+                    reasons.push(reason.clone());
+                    if let Some(id) = expected {
+                        self.silent(id, way, reason);
+                    } else {
+                        self.notes.push(reason);
+                    }
+                }
+            }
+        }
+        if self.answers().next().is_none() {
+            reasons.append(&mut self.notes);
+            reasons.dedup();
+            return Err(DiscoveryError::NobodyAnswers(reasons));
+        }
+        Ok(())
+    }
+
+    fn reached(&mut self, session: Session, way: Way, facts: NodeFacts) {
+        let id = facts.local;
+        let mut ways = self.nodes.remove(&id).map(|node| node.ways).unwrap_or_default();
+        ways.retain(|known| known.conninfo != way.conninfo);
+        ways.insert(0, way.clone());
+        let answer = Answer::Reached(Box::new(Reached { session, way, facts }));
+        self.nodes.insert(id, NodeView { id, ways, answer });
+    }
+
+    fn silent(&mut self, id: i32, way: Way, reason: String) {
+        let node = self.nodes.entry(id).or_insert_with(|| NodeView {
+            id,
+            ways: Vec::new(),
+            answer: Answer::Silent(Vec::new()),
+        });
+        if !node.ways.iter().any(|known| known.conninfo == way.conninfo) {
+            node.ways.push(way);
+        }
+        if let Answer::Silent(reasons) = &mut node.answer
+            && !reasons.contains(&reason)
+        {
+            reasons.push(reason);
+        }
+    }
+
+    /// Tries what is known of nodes that have not answered; true if something new was tried.
+    async fn ask_known(&mut self) -> bool {
+        let mut open: BTreeMap<i32, Vec<Way>> = BTreeMap::new();
+        let known: BTreeSet<i32> = self
+            .answers()
+            .flat_map(|facts| facts.nodes.iter().map(|node| node.id))
+            .collect();
+        for id in known {
+            if self.facts(id).is_some() {
+                continue;
+            }
+            let tried = self.node(id).map(|node| node.ways.clone()).unwrap_or_default();
+            let mut ways: Vec<Way> = Vec::new();
+            for facts in self.answers() {
+                for path in facts.paths.iter().filter(|path| path.server == id && path.is_usable()) {
+                    let seen = |way: &Way| way.conninfo == path.conninfo;
+                    if !tried.iter().any(seen) && !ways.iter().any(seen) && tried.len() + ways.len() < MOST_WAYS {
+                        ways.push(Way {
+                            conninfo: path.conninfo.clone(),
+                            source: Source::Path {
+                                told_by: facts.local,
+                                client: path.client,
+                            },
+                        });
+                    }
+                }
+            }
+            let unknown = self.node(id).is_none();
+            if !ways.is_empty() || unknown {
+                open.insert(id, ways);
+            }
+        }
+        let asked = join_all(open.into_iter().map(|(id, ways)| {
+            let view = &*self;
+            async move { (id, view.try_ways(id, &ways).await, ways) }
+        }))
+        .await;
+        let any = !asked.is_empty();
+        for (id, answer, ways) in asked {
+            match answer {
+                Answer::Reached(reached) => {
+                    let Reached { session, way, facts } = *reached;
+                    self.reached(session, way, facts);
+                }
+                Answer::Silent(mut reasons) => {
+                    if ways.is_empty() && self.node(id).is_none() {
+                        reasons.push(format!(
+                            "no way to node {id} is known: nobody has a path to it, and the configuration does not name it"
+                        ));
+                    }
+                    let node = self.nodes.entry(id).or_insert_with(|| NodeView {
+                        id,
+                        ways: Vec::new(),
+                        answer: Answer::Silent(Vec::new()),
+                    });
+                    node.ways.extend(ways);
+                    if let Answer::Silent(known) = &mut node.answer {
+                        known.extend(reasons);
+                        known.dedup();
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    /// The first way that leads to node `id`.
+    async fn try_ways(&self, id: i32, ways: &[Way]) -> Answer {
+        let mut reasons = Vec::new();
+        for way in ways {
+            match find(&self.cluster, &way.conninfo).await {
+                Found::Node(found) if found.1.local == id => {
+                    let (session, facts) = *found;
+                    return Answer::Reached(Box::new(Reached {
+                        session,
+                        way: way.clone(),
+                        facts,
+                    }));
+                }
+                Found::Node(found) => reasons.push(format!(
+                    "`{}` leads to node {}, not to node {id}",
+                    redact(&way.conninfo),
+                    found.1.local
+                )),
+                Found::Nothing(reason) => reasons.push(reason),
+            }
+        }
+        Answer::Silent(reasons)
+    }
+}
+
+/// Connects and asks.
+async fn find(cluster: &Cluster, conninfo: &str) -> Found {
+    let session = match Session::connect(conninfo, &session_options()).await {
+        Ok(session) => session,
+        Err(error) => return Found::Nothing(error.to_string()),
+    };
+    match ask(&session, cluster).await {
+        Ok(Some(facts)) => Found::Node(Box::new((session, facts))),
+        Ok(None) => Found::Nothing(format!(
+            "the database behind `{}` holds no node of cluster {}",
+            redact(conninfo),
+            cluster.name()
+        )),
+        Err(reason) => Found::Nothing(format!("{}: {reason}", session.target())),
+    }
+}
+
+/// Asks over an open session, within the time a server has for it.
+async fn ask(session: &Session, cluster: &Cluster) -> Result<Option<NodeFacts>, String> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, operator::look(session, cluster)).await {
+        Ok(Ok(facts)) => Ok(facts),
+        Ok(Err(error)) => Err(error_text(&error)),
+        Err(_) => Err(format!(
+            "the server let us in, but did not answer within {} s",
+            ANSWER_TIMEOUT.as_secs()
+        )),
+    }
+}
+
+/// The name of the only cluster in the first database that answers.
+async fn find_name(configuration: &Configuration) -> Result<Cluster, DiscoveryError> {
+    let mut reasons = Vec::new();
+    for conninfo in configuration.seeds.iter().chain(configuration.nodes.values()) {
+        let session = match Session::connect(conninfo, &session_options()).await {
+            Ok(session) => session,
+            Err(error) => {
+                reasons.push(error.to_string());
+                continue;
+            }
+        };
+        let names = match tokio::time::timeout(ANSWER_TIMEOUT, operator::find_clusters(&session)).await {
+            Ok(Ok(names)) => names,
+            Ok(Err(error)) => {
+                reasons.push(format!("{}: {}", session.target(), error_text(&error)));
+                continue;
+            }
+            Err(_) => {
+                reasons.push(format!(
+                    "{}: the server let us in, but did not answer within {} s",
+                    session.target(),
+                    ANSWER_TIMEOUT.as_secs()
+                ));
+                continue;
+            }
+        };
+        return match names.as_slice() {
+            [] => Err(DiscoveryError::NoCluster {
+                conninfo: redact(conninfo),
+            }),
+            [name] => Ok(Cluster::new(name)?),
+            _ => Err(DiscoveryError::SeveralClusters {
+                conninfo: redact(conninfo),
+                names,
+            }),
+        };
+    }
+    Err(DiscoveryError::NobodyAnswers(reasons))
+}
