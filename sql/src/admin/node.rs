@@ -12,9 +12,20 @@ fn initialize(cluster: &Cluster, id: i32, comment: &str) -> Call {
 }
 
 /// The first node of a cluster: it initialises itself and emits `ENABLE_NODE`.
+///
+/// The transaction that made `sl_event_seq` has now drawn from it. With `wal_level = minimal` PostgreSQL writes nothing of
+/// that to the WAL, yet believes the next 32 numbers to be covered: after a crash they would be given again. Setting the
+/// sequence makes it log the next number.
 #[must_use]
-pub fn initialize_first_node(cluster: &Cluster, id: i32, comment: &str) -> [Call; 2] {
-    [initialize(cluster, id, comment), enable_node(cluster, id)]
+pub fn initialize_first_node(cluster: &Cluster, id: i32, comment: &str) -> [Call; 3] {
+    let sequence = quote_literal(&format!("{}.sl_event_seq", cluster.namespace()));
+    [
+        initialize(cluster, id, comment),
+        enable_node(cluster, id),
+        Call::statement(cluster.sql(&format!(
+            "select pg_catalog.setval({sequence}, s.last_value) from @NAMESPACE@.sl_event_seq s"
+        ))),
+    ]
 }
 
 /// A further node: it initialises itself and is active in its own eyes; the event comes from the event node.

@@ -97,3 +97,16 @@ async fn servers_killed_at_random_during_copy_and_load() {
         outcome.assert_nothing_lost(&cluster, node).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_numbers_are_not_given_twice_after_a_crash_right_behind_init_cluster() {
+    // The servers of the tests run with wal_level = minimal, which is what it takes.
+    let cluster = Cluster::on_own_servers("crash_numbers", 1).await;
+    cluster
+        .slonik("init cluster (id = 1, comment = 'one');\nsync (id = 1);\n")
+        .await
+        .succeeds();
+    cluster.server(1).kill();
+    cluster.server(1).start().unwrap_or_else(|error| panic!("{error}"));
+    cluster.slonik("sync (id = 1);\n").await.succeeds();
+}

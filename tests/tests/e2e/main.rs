@@ -16,6 +16,7 @@ mod figures;
 mod interoperation;
 mod keys;
 mod many_tables;
+mod operator_status;
 mod partitions;
 mod quoted_names;
 mod replica_triggers;

@@ -1,0 +1,109 @@
+//! The real `slonctl`.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Cluster, program};
+
+/// Longest run; what hangs longer is killed and reported.
+const SLONCTL_TIME: Duration = Duration::from_secs(120);
+
+/// What became of a run of `slonctl`.
+#[derive(Debug)]
+pub struct SlonctlRun {
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl SlonctlRun {
+    /// Panics with everything that was said unless it ended with `code`.
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "exit code\n{}", self.transcript());
+        self
+    }
+
+    /// Panics unless `text` was said, on either stream.
+    pub fn says(self, text: &str) -> Self {
+        assert!(
+            self.stdout.contains(text) || self.stderr.contains(text),
+            "slonctl did not say `{text}`\n{}",
+            self.transcript()
+        );
+        self
+    }
+
+    /// Panics if `text` was said, on either stream.
+    pub fn keeps_quiet_about(self, text: &str) -> Self {
+        assert!(
+            !self.stdout.contains(text) && !self.stderr.contains(text),
+            "slonctl said `{text}`\n{}",
+            self.transcript()
+        );
+        self
+    }
+
+    /// Standard output read as one JSON document per line.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        self.stdout
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`\n{}", self.transcript()))
+            })
+            .collect()
+    }
+
+    /// Everything about the run, for messages.
+    #[must_use]
+    pub fn transcript(&self) -> String {
+        format!(
+            "--- slonctl {}\n--- stdout\n{}--- stderr\n{}--- {} after {:.1} s",
+            self.arguments.join(" "),
+            self.stdout,
+            self.stderr,
+            self.status,
+            self.elapsed.as_secs_f64()
+        )
+    }
+}
+
+/// Runs `slonctl` with these arguments and an empty standard input.
+pub async fn run_slonctl(arguments: &[&str]) -> SlonctlRun {
+    let start = Instant::now();
+    let child = tokio::process::Command::new(program("slonctl"))
+        .args(arguments)
+        .env_remove("SLONCTL_CONFIG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start slonctl: {error}"));
+    let output = tokio::time::timeout(SLONCTL_TIME, child.wait_with_output())
+        .await
+        .unwrap_or_else(|_| panic!("slonctl {} hangs", arguments.join(" ")))
+        .expect("slonctl can be waited for");
+    SlonctlRun {
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        status: output.status,
+        elapsed: start.elapsed(),
+    }
+}
+
+impl Cluster {
+    /// Runs `slonctl` on this cluster, which it finds from node `id`.
+    pub async fn slonctl_from(&self, id: i32, arguments: &[&str]) -> SlonctlRun {
+        let mut all = vec!["--cluster", self.name().name(), "--conninfo", &self.node(id).conninfo];
+        all.extend(arguments);
+        run_slonctl(&all).await
+    }
+}

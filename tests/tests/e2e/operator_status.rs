@@ -1,0 +1,179 @@
+//! `slonctl status` and how it finds the cluster: from one node, with nodes down, and whose word it takes.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use trunkline_tests::{Cluster, PATIENCE, run_slonctl, wait_until};
+
+const TABLES: [&str; 1] = [r#""public"."item""#];
+
+/// Node 1 with a set, node 2 from node 1, node 3 from node 2.
+async fn cascade(test: &str, own_servers: bool) -> Cluster {
+    let cluster = if own_servers {
+        Cluster::on_own_servers(test, 3).await
+    } else {
+        Cluster::new(test, 3).await
+    };
+    cluster
+        .run_on_all("create table item (id int primary key, v text)")
+        .await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.subscribe(1, 1, 2, 3).await;
+    cluster
+}
+
+async fn status(cluster: &Cluster, from: i32) -> Value {
+    let run = cluster.slonctl_from(from, &["status", "--json"]).await.exits(0);
+    let mut documents = run.json();
+    assert_eq!(documents.len(), 1, "{}", run.transcript());
+    documents.remove(0)
+}
+
+fn node(report: &Value, id: i32) -> &Value {
+    report["nodes"]
+        .as_array()
+        .and_then(|nodes| nodes.iter().find(|node| node["node"] == id))
+        .unwrap_or_else(|| panic!("no node {id} in {report}"))
+}
+
+fn subscriber(report: &Value, id: i32) -> &Value {
+    report["sets"][0]["subscribers"]
+        .as_array()
+        .and_then(|all| all.iter().find(|subscriber| subscriber["node"] == id))
+        .unwrap_or_else(|| panic!("no subscriber {id} in {report}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_finds_the_cluster_from_any_node_and_counts_what_is_outstanding() {
+    let cluster = cascade("status_roles", false).await;
+    cluster.caught_up().await;
+    for from in 1..=3 {
+        let report = status(&cluster, from).await;
+        assert_eq!(report["answered"], 3, "{report}");
+        assert_eq!(node(&report, 1)["origin_of"][0], 1, "{report}");
+        assert_eq!(node(&report, 2)["provides"][0], 1, "{report}");
+        assert_eq!(node(&report, 3)["receives"][0], 1, "{report}");
+        assert_eq!(node(&report, 3)["slon"]["alive"], true, "{report}");
+        assert_eq!(subscriber(&report, 3)["provider"], 2, "{report}");
+    }
+
+    // Ten rows that node 3 does not get while its slon is stopped; node 2 gets them.
+    cluster.stop_slon(3);
+    cluster
+        .run(1, "insert into item select i, 'v' from generate_series(1, 10) i")
+        .await;
+    wait_until("node 3 is ten rows behind, node 2 is not", PATIENCE, async || {
+        let report = status(&cluster, 1).await;
+        let (second, third) = (&subscriber(&report, 2)["lag"], &subscriber(&report, 3)["lag"]);
+        let as_expected = second["rows"] == 0
+            && third["rows"] == 10
+            && third["events"].as_i64() > Some(0)
+            && third["seconds"].as_f64() > Some(0.0)
+            && third["stale"] == false;
+        if as_expected {
+            Ok(())
+        } else {
+            Err(format!("{second} {third}"))
+        }
+    })
+    .await;
+    let report = status(&cluster, 1).await;
+    assert_eq!(node(&report, 3)["slon"]["alive"], false, "{report}");
+    let text = cluster.slonctl_from(2, &["status"]).await.exits(0);
+    text.says("3 of 3 nodes answer")
+        .says("no slon serves node 3")
+        .says("10 rows")
+        .says("set 1 (set 1): origin node 1, 1 table, 0 sequences");
+    cluster.start_slon(3);
+    cluster.caught_up().await;
+    let report = status(&cluster, 3).await;
+    assert_eq!(subscriber(&report, 3)["lag"]["rows"], 0, "{report}");
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_with_a_dead_origin_says_what_is_stale_and_who_told_it() {
+    let cluster = cascade("status_stale", true).await;
+    cluster.caught_up().await;
+    cluster.run(1, "insert into item values (1, 'v')").await;
+    cluster.caught_up().await;
+    cluster.server(1).kill();
+    let report = status(&cluster, 3).await;
+    assert_eq!(report["answered"], 2, "{report}");
+    let first = node(&report, 1);
+    assert_eq!(first["state"], "unreachable", "{report}");
+    assert_eq!(first["origin_of"][0], 1, "{report}");
+    assert!(first["last_event"]["told_by"] != 1, "{report}");
+    assert!(
+        first["reasons"][0]
+            .as_str()
+            .is_some_and(|reason| reason.contains("refused")),
+        "{report}"
+    );
+    assert_eq!(subscriber(&report, 2)["lag"]["stale"], true, "{report}");
+    cluster
+        .slonctl_from(2, &["status"])
+        .await
+        .exits(0)
+        .says("UNREACHABLE")
+        .says("last heard of")
+        .says("stale");
+
+    cluster.server(1).start().unwrap_or_else(|error| panic!("{error}"));
+    cluster.caught_up().await;
+    assert_eq!(status(&cluster, 2).await["answered"], 3);
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_does_not_hold_status_up_for_long() {
+    let cluster = cascade("status_frozen", true).await;
+    cluster.server(3).freeze();
+    let run = cluster.slonctl_from(1, &["status", "--json"]).await.exits(0);
+    assert!(run.elapsed < Duration::from_secs(30), "{}", run.transcript());
+    assert_eq!(run.json()[0]["answered"], 2, "{}", run.transcript());
+    cluster.server(3).thaw();
+    cluster.caught_up().await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_file_names_nodes_and_is_held_to_it() {
+    let cluster = Cluster::new("status_file", 2).await;
+    cluster.establish().await;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("slonctl.toml");
+    let path = file.to_str().expect("UTF-8");
+    let write = |first: i32, second: i32| {
+        let text = format!(
+            "cluster = 'e2e'\n[node.1]\nconninfo = \"{}\"\n[node.2]\nconninfo = \"{} password=geheim\"\n",
+            cluster.node(first).conninfo,
+            cluster.node(second).conninfo
+        );
+        std::fs::write(&file, text).expect("the file can be written");
+    };
+    write(1, 2);
+    run_slonctl(&["--config", path, "status"])
+        .await
+        .exits(0)
+        .says("2 of 2 nodes answer")
+        .keeps_quiet_about("geheim");
+    write(2, 2);
+    run_slonctl(&["--config", path, "status"])
+        .await
+        .exits(0)
+        .says("the conninfo that the configuration file gives node 1 leads to node 2")
+        .keeps_quiet_about("geheim");
+    // The database says itself which cluster it holds.
+    run_slonctl(&["--conninfo", &cluster.node(1).conninfo, "status"])
+        .await
+        .exits(0)
+        .says("cluster e2e");
+    run_slonctl(&["status"]).await.exits(2).says("which cluster?");
+    run_slonctl(&["--cluster", "other", "--conninfo", &cluster.node(1).conninfo, "status"])
+        .await
+        .exits(1)
+        .says("holds no node of cluster other");
+}
