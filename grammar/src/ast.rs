@@ -98,7 +98,7 @@ pub struct FailedNode {
     pub backup_node: Id,
 }
 
-/// Every statement of slonik 2.2.11 except `try`.
+/// Every statement of slonik 2.2.11 except `try`, and what older versions had beside them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields carry the names of the language's options")]
 pub enum Command {
@@ -214,6 +214,18 @@ pub enum Command {
         event_node: Id,
         /// Empty: every node.
         execute_only_on: Vec<Id>,
+    },
+    /// `store trigger (table id, trigger name, event node = 1)` of Slony-I 1.x: the trigger fires on subscribers too.
+    StoreTrigger {
+        table_id: Id,
+        trigger: String,
+        event_node: Id,
+    },
+    /// `drop trigger (table id, trigger name, event node = 1)` of Slony-I 1.x: the trigger fires on the origin only.
+    DropTrigger {
+        table_id: Id,
+        trigger: String,
+        event_node: Id,
     },
     /// `switch log (id)`
     SwitchLog { id: Id },

@@ -6,19 +6,22 @@
 
 use crate::ast::{Command, FailedNode, Id, ObjectSelection, ScriptSource};
 use crate::check::Checker;
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::code::Code;
+use crate::diagnostic::Diagnostic;
+use crate::dialect;
 use crate::option::OptionName::{
     AddId, AddSequences, BackupNode, Client, Comment, Confirmed, Conninfo, Connretry, EventNode, ExecuteOnlyOn,
     Filename, Format, Forward, Id as IdOption, Key, NewOrigin, NewSet, OldOrigin, OmitCopy, Origin, Provider,
-    QualifiedName, Receiver, Seconds, Sequences, Server, SetId, Sql, Tables, Timeout, WaitOn,
+    QualifiedName, Receiver, Seconds, Sequences, Server, SetId, Sql, TableId as TableIdOption, Tables, Timeout,
+    TriggerName, WaitOn,
 };
+use crate::option::Value;
 
 const DEFAULT_DATE_FORMAT: &str = "%F %T";
 const DEFAULT_FIRST_NODE_COMMENT: &str = "Initial Node";
 const DEFAULT_SET_COMMENT: &str = "A replication set so boring no one thought to give it a name";
 const DEFAULT_CONNRETRY: i32 = 10;
 const DEFAULT_WAIT_TIMEOUT: u32 = 600;
-const DEFAULT_REPAIR_NODE: Id = 1;
 
 const SET_ID: &str = "set id must be specified";
 const NODE_ID: &str = "node ID must be specified";
@@ -46,7 +49,11 @@ pub(crate) fn exit(checker: &mut Checker<'_>) -> Command {
     let (number, place) = checker.operands.number.unwrap_or((0, checker.head));
     let code = if checker.operands.negative { -number } else { number };
     let code = u8::try_from(code).unwrap_or_else(|_| {
-        checker.error(place, &format!("exitcode was {code} - must be in range [0-255]"));
+        checker.error(
+            Code::ExitCodeOutOfRange,
+            place,
+            &format!("exitcode was {code} - must be in range [0-255]"),
+        );
         0
     });
     Command::Exit { code }
@@ -66,10 +73,17 @@ pub(crate) fn sync(checker: &mut Checker<'_>) -> Command {
 }
 
 pub(crate) fn wait_for_event(checker: &mut Checker<'_>) -> Command {
+    let origin = checker.required_choice(Origin, "event origin to wait for must be specified");
+    let confirmed = checker.required_choice(Confirmed, "confirming node to wait for must be specified");
+    let wait_on = if checker.given(WaitOn).is_some() || checker.failed {
+        checker.admin(WaitOn)
+    } else {
+        dialect::node_to_ask(checker, origin, confirmed)
+    };
     Command::WaitForEvent {
-        origin: checker.required_choice(Origin, "event origin to wait for must be specified"),
-        confirmed: checker.required_choice(Confirmed, "confirming node to wait for must be specified"),
-        wait_on: checker.admin(WaitOn),
+        origin,
+        confirmed,
+        wait_on,
         timeout: checker.count(Timeout).unwrap_or(DEFAULT_WAIT_TIMEOUT),
     }
 }
@@ -90,7 +104,11 @@ pub(crate) fn store_node(checker: &mut Checker<'_>) -> Command {
     let id = checker.required_admin(IdOption, NODE_ID);
     if checker.number(IdOption).is_some() && checker.number(IdOption) == checker.number(EventNode) {
         let place = checker.whole(EventNode);
-        checker.error(place, "ev_origin for store_node cannot be the new node");
+        checker.error(
+            Code::Contradiction,
+            place,
+            "ev_origin for store_node cannot be the new node",
+        );
     }
     Command::StoreNode {
         id,
@@ -112,6 +130,7 @@ pub(crate) fn drop_node(checker: &mut Checker<'_>) -> Command {
     {
         let place = checker.place(IdOption);
         checker.error(
+            Code::Contradiction,
             place,
             &format!("Node ID ({event_node}) and event node cannot be identical"),
         );
@@ -162,13 +181,7 @@ pub(crate) fn resubscribe_node(checker: &mut Checker<'_>) -> Command {
 }
 
 pub(crate) fn repair_config(checker: &mut Checker<'_>) -> Command {
-    let event_node = match checker.number(EventNode) {
-        Some(_) => checker.admin(EventNode),
-        None => DEFAULT_REPAIR_NODE,
-    };
-    if checker.number(EventNode).is_none() {
-        checker.has_conninfo(event_node, checker.head);
-    }
+    let event_node = dialect::event_node(checker);
     Command::RepairConfig {
         set_id: checker.required(SetId, SET_ID),
         event_node,
@@ -203,7 +216,11 @@ fn failed_node(checker: &mut Checker<'_>) -> FailedNode {
     let backup_node = checker.required_admin(BackupNode, "require BACKUP NODE");
     if checker.number(IdOption).is_some() && checker.number(IdOption) == checker.number(BackupNode) {
         let place = checker.whole(BackupNode);
-        checker.error(place, "Node ID and backup node cannot be identical");
+        checker.error(
+            Code::Contradiction,
+            place,
+            "Node ID and backup node cannot be identical",
+        );
     }
     FailedNode { id, backup_node }
 }
@@ -307,7 +324,7 @@ pub(crate) fn move_set(checker: &mut Checker<'_>) -> Command {
     let new_origin = checker.required(NewOrigin, "new origin must be specified");
     if checker.number(NewOrigin).is_some() && checker.number(OldOrigin) == checker.number(NewOrigin) {
         let place = checker.whole(NewOrigin);
-        checker.error(place, "old and new origin cannot be identical");
+        checker.error(Code::Contradiction, place, "old and new origin cannot be identical");
     }
     Command::MoveSet {
         id,
@@ -340,15 +357,19 @@ pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
         (None, Some(pattern)) => ObjectSelection::Pattern(pattern),
         (Some(_), Some(pattern)) => {
             let place = checker.whole(Tables);
-            checker.error(place, "'fully qualified name' and 'tables' can not both be specified");
+            checker.error(
+                Code::Contradiction,
+                place,
+                "'fully qualified name' and 'tables' can not both be specified",
+            );
             ObjectSelection::Pattern(pattern)
         }
         (None, None) => {
             let head = checker.head;
             checker.push(
                 // slonik spells it so.
-                Diagnostic::error(
-                    Phase::Semantic,
+                Diagnostic::new(
+                    Code::MissingOption,
                     head,
                     "Error: 'fully qualfied name' or 'tables' must be specified",
                 )
@@ -358,11 +379,15 @@ pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
         }
     };
     let origin = optional_admin(checker);
-    if matches!(tables, ObjectSelection::Pattern(_)) && checker.given(Key).is_some() {
+    let key = checker.string(Key);
+    if checker.given(Key).is_some_and(|given| given.value == Value::Serial) {
+        dialect::serial_key(checker);
+    }
+    if matches!(tables, ObjectSelection::Pattern(_)) && key.is_some() {
         let place = checker.whole(Key);
         checker.push(
-            Diagnostic::error(
-                Phase::Semantic,
+            Diagnostic::new(
+                Code::Contradiction,
                 place,
                 "ERROR: 'key' can not be used with the 'tables' option.",
             )
@@ -374,7 +399,7 @@ pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
         origin,
         id: optional_id(checker),
         tables,
-        key: checker.string(Key),
+        key,
         comment: checker.string(Comment),
         add_sequences: checker.flag(AddSequences),
     }
@@ -382,28 +407,33 @@ pub(crate) fn set_add_table(checker: &mut Checker<'_>) -> Command {
 
 pub(crate) fn set_add_sequence(checker: &mut Checker<'_>) -> Command {
     let set_id = checker.required(SetId, SET_ID);
-    let sequences =
-        match (checker.string(QualifiedName), checker.string(Sequences)) {
-            (Some(name), None) => ObjectSelection::Name(name),
-            (None, Some(pattern)) => ObjectSelection::Pattern(pattern),
-            (Some(_), Some(pattern)) => {
-                let place = checker.whole(Sequences);
-                checker.error(
-                    place,
-                    "'fully qualified name' and 'sequences' can not both be specified",
-                );
-                ObjectSelection::Pattern(pattern)
-            }
-            (None, None) => {
-                let head = checker.head;
-                checker.push(
-                Diagnostic::error(Phase::Semantic, head, "Error: sequence FQ-name or sequences must be specified").help(
+    let sequences = match (checker.string(QualifiedName), checker.string(Sequences)) {
+        (Some(name), None) => ObjectSelection::Name(name),
+        (None, Some(pattern)) => ObjectSelection::Pattern(pattern),
+        (Some(_), Some(pattern)) => {
+            let place = checker.whole(Sequences);
+            checker.error(
+                Code::Contradiction,
+                place,
+                "'fully qualified name' and 'sequences' can not both be specified",
+            );
+            ObjectSelection::Pattern(pattern)
+        }
+        (None, None) => {
+            let head = checker.head;
+            checker.push(
+                Diagnostic::new(
+                    Code::MissingOption,
+                    head,
+                    "Error: sequence FQ-name or sequences must be specified",
+                )
+                .help(
                     "add `fully qualified name = 'schema.sequence'`, or `sequences = '<regular expression>'` for many",
                 ),
             );
-                ObjectSelection::Name(String::new())
-            }
-        };
+            ObjectSelection::Name(String::new())
+        }
+    };
     Command::SetAddSequence {
         set_id,
         origin: optional_admin(checker),
@@ -424,8 +454,8 @@ fn optional_id(checker: &mut Checker<'_>) -> Option<Id> {
     if checker.string(IdOption).is_some() {
         let place = checker.place(IdOption);
         checker.findings.push(
-            Diagnostic::warning(
-                Phase::Semantic,
+            Diagnostic::new(
+                Code::IgnoredId,
                 place,
                 "WARNING: an `id` in quotes is ignored, the next free one is used",
             )
@@ -471,15 +501,50 @@ pub(crate) fn set_move_sequence(checker: &mut Checker<'_>) -> Command {
     }
 }
 
+// ---- triggers, of Slony-I 1.x --------------------------------------------------------------------
+
+pub(crate) fn store_trigger(checker: &mut Checker<'_>) -> Command {
+    let (table_id, trigger, event_node) = trigger(checker);
+    dialect::trigger(checker, "on subscribers too", "enable always trigger");
+    Command::StoreTrigger {
+        table_id,
+        trigger,
+        event_node,
+    }
+}
+
+pub(crate) fn drop_trigger(checker: &mut Checker<'_>) -> Command {
+    let (table_id, trigger, event_node) = trigger(checker);
+    dialect::trigger(checker, "on the origin only", "enable trigger");
+    Command::DropTrigger {
+        table_id,
+        trigger,
+        event_node,
+    }
+}
+
+fn trigger(checker: &mut Checker<'_>) -> (Id, String, Id) {
+    let table = checker.required(TableIdOption, TABLE_ID);
+    let name = checker.required_string(TriggerName, "trigger name must be specified");
+    (table, name, dialect::event_node(checker))
+}
+
 // ---- DDL -----------------------------------------------------------------------------------------
 
 pub(crate) fn execute_script(checker: &mut Checker<'_>) -> Command {
-    let event_node = checker.required_admin(EventNode, EVENT_NODE);
+    let event_node = match dialect::script_of_set(checker) {
+        Some(node) => node,
+        None => checker.required_admin(EventNode, EVENT_NODE),
+    };
     let source = match (checker.string(Filename), checker.string(Sql)) {
         (Some(file), sql) => {
             if sql.is_some() {
                 let place = checker.whole(Sql);
-                checker.error(place, "script file name and sql are mutually exclusive");
+                checker.error(
+                    Code::Contradiction,
+                    place,
+                    "script file name and sql are mutually exclusive",
+                );
             }
             checker.readable(Filename, &file);
             ScriptSource::File(file)
@@ -488,8 +553,8 @@ pub(crate) fn execute_script(checker: &mut Checker<'_>) -> Command {
         (None, None) => {
             let head = checker.head;
             checker.push(
-                Diagnostic::error(
-                    Phase::Semantic,
+                Diagnostic::new(
+                    Code::MissingOption,
                     head,
                     "Error: script file name or sql must be specified",
                 )
@@ -501,7 +566,11 @@ pub(crate) fn execute_script(checker: &mut Checker<'_>) -> Command {
     let execute_only_on = match (checker.number(ExecuteOnlyOn), checker.string(ExecuteOnlyOn)) {
         (Some(_), Some(_)) => {
             let place = checker.whole(ExecuteOnlyOn);
-            checker.error(place, "cannot specify singular node as well as node list");
+            checker.error(
+                Code::Contradiction,
+                place,
+                "cannot specify singular node as well as node list",
+            );
             Vec::new()
         }
         (Some(node), None) => vec![node],

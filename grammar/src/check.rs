@@ -7,7 +7,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::ast::{Id, NodeChoice};
-use crate::diagnostic::{Diagnostic, Findings, Phase};
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::form::Form;
 use crate::help;
 use crate::option::{Given, OptionName, Value};
@@ -126,8 +127,8 @@ impl Checker<'_> {
         }
         let known = self.preamble.listing();
         self.push(
-            Diagnostic::error(
-                Phase::Semantic,
+            Diagnostic::new(
+                Code::NodeWithoutConninfo,
                 place,
                 format!("Error: No admin conninfo provided for node {node}"),
             )
@@ -141,7 +142,7 @@ impl Checker<'_> {
     pub(crate) fn node_list(&mut self, name: OptionName, text: &str, empty: &str) -> Vec<Id> {
         let place = self.place(name);
         if text.trim().is_empty() {
-            self.error(place, empty);
+            self.error(Code::BadNodeList, place, empty);
             return Vec::new();
         }
         let mut nodes = Vec::new();
@@ -151,8 +152,8 @@ impl Checker<'_> {
                 Ok(node) if part.bytes().all(|byte| byte.is_ascii_digit()) => nodes.push(node),
                 _ => {
                     self.push(
-                        Diagnostic::error(
-                            Phase::Semantic,
+                        Diagnostic::new(
+                            Code::BadNodeList,
                             place,
                             format!("Error: `{}` is not a node number", shorten(part)),
                         )
@@ -172,7 +173,7 @@ impl Checker<'_> {
         if let Err(error) = File::open(&path) {
             let reason = crate::lexer::plain_error(&error);
             let place = self.place(name);
-            let finding = Diagnostic::error(Phase::Semantic, place, format!("Error: {file} - {reason}"));
+            let finding = Diagnostic::new(Code::UnreadableFile, place, format!("Error: {file} - {reason}"));
             let relative = Path::new(file).is_relative();
             self.push(if relative {
                 finding.help("a relative name starts at the directory slonik was started in")
@@ -195,14 +196,22 @@ impl Checker<'_> {
     }
 
     /// Reports a semantic error.
-    pub(crate) fn error(&mut self, place: Span, message: &str) {
-        self.push(Diagnostic::error(Phase::Semantic, place, format!("Error: {message}")));
+    pub(crate) fn error(&mut self, code: Code, place: Span, message: &str) {
+        self.push(Diagnostic::new(code, place, format!("Error: {message}")));
     }
 
     /// Adds an error, under the line the statement starts on.
     pub(crate) fn push(&mut self, finding: Diagnostic) {
         self.failed = true;
         self.findings.push(Diagnostic {
+            location: self.head,
+            ..finding
+        });
+    }
+
+    /// Adds a warning of which a script gets only one of a kind.
+    pub(crate) fn warn_once(&mut self, finding: Diagnostic) {
+        self.findings.push_once(Diagnostic {
             location: self.head,
             ..finding
         });
@@ -222,7 +231,7 @@ impl Checker<'_> {
             ),
         };
         let place = self.place(name);
-        self.push(Diagnostic::error(Phase::Semantic, place, format!("Error: {message}")).help(help));
+        self.push(Diagnostic::new(Code::MissingOption, place, format!("Error: {message}")).help(help));
     }
 }
 

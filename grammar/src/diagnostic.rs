@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
+use crate::code::Code;
 use crate::snippet;
 use crate::source::{SourceMap, Span};
 
 /// Errors after which reading stops; a script with more is broken in one place, not in a thousand.
 const MAX_ERRORS: usize = 100;
+/// Further places a warning points at.
+const MAX_PLACES: usize = 5;
 /// Warnings that are kept one by one.
 const MAX_WARNINGS: usize = 100;
 
@@ -45,6 +48,8 @@ pub struct Related {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// What kind of finding it is.
+    pub code: Code,
     /// Error or warning.
     pub severity: Severity,
     /// What found it.
@@ -63,22 +68,16 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(crate) fn error(phase: Phase, span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
         Self {
-            severity: Severity::Error,
-            phase,
+            code,
+            severity: code.severity(),
+            phase: code.phase(),
             message: message.into(),
             span,
             location: span,
             help: None,
             related: Vec::new(),
-        }
-    }
-
-    pub(crate) fn warning(phase: Phase, span: Span, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(phase, span, message)
         }
     }
 
@@ -143,8 +142,27 @@ impl Findings {
         }
     }
 
+    /// Adds a warning that a script gets once for each kind; further places are only pointed at, up to a bound.
+    pub(crate) fn push_once(&mut self, finding: Diagnostic) {
+        match self.kept.iter_mut().find(|kept| kept.code == finding.code) {
+            Some(kept) if kept.related.len() < MAX_PLACES => kept.related.push(Related {
+                span: finding.span,
+                label: "and here".to_owned(),
+            }),
+            Some(_) => {}
+            None => self.push(finding),
+        }
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
+    }
+
+    /// Whether words could not be read, so that what seems to be missing may only be unreadable.
+    pub(crate) fn has_unreadable_words(&self) -> bool {
+        self.kept
+            .iter()
+            .any(|finding| finding.severity == Severity::Error && finding.phase != Phase::Semantic)
     }
 
     /// Whether reading on is pointless.
@@ -160,10 +178,12 @@ impl Findings {
     /// Says that the rest of the script, from `span` on, was not read.
     pub(crate) fn stop(&mut self, span: Span) {
         let message = format!("ERROR: the script has {MAX_ERRORS} errors up to here; the rest was not read");
-        self.kept.push(Diagnostic::error(Phase::Syntax, span, message));
+        self.kept.push(Diagnostic::new(Code::TooManyErrors, span, message));
     }
 
-    pub(crate) fn finish(self) -> Vec<Diagnostic> {
+    /// All findings, in the order of the text.
+    pub(crate) fn finish(mut self, sources: &SourceMap) -> Vec<Diagnostic> {
+        self.kept.sort_by_cached_key(|finding| sources.path(finding.span));
         self.kept
     }
 }

@@ -8,7 +8,7 @@ use crate::check::Checker;
 use crate::option::OptionName::{
     self, AddId, AddSequences, BackupNode, Client, Comment, Confirmed, Conninfo, Connretry, EventNode, ExecuteOnlyOn,
     Filename, Format, Forward, Id, Key, NewOrigin, NewSet, OldOrigin, OmitCopy, Origin, Provider, QualifiedName,
-    Receiver, Seconds, Sequences, Server, SetId, Sql, Tables, Timeout, WaitOn,
+    Receiver, Seconds, Sequences, Server, SetId, Sql, TableId, Tables, Timeout, TriggerName, WaitOn,
 };
 use crate::syntax::{Chunk, Rule};
 
@@ -20,6 +20,8 @@ pub(crate) struct Form {
     pub(crate) words: &'static str,
     /// The options it accepts, in the order in which people write them.
     pub(crate) options: &'static [OptionName],
+    /// Options of older versions that are accepted and never proposed.
+    pub(crate) old_options: &'static [OptionName],
     /// Checks what was given and makes the command.
     pub(crate) build: fn(&mut Checker<'_>) -> Command,
 }
@@ -40,10 +42,16 @@ pub(crate) fn of_chunk(chunk: &Chunk) -> impl Iterator<Item = &'static Form> {
 }
 
 macro_rules! forms {
-    ($($rule:ident $words:literal [$($option:ident),*];)*) => {
+    ($($rule:ident $words:literal [$($option:ident),*] $(old [$($old:ident),*])?;)*) => {
         /// Every statement but `try`.
         pub(crate) static FORMS: &[Form] = &[
-            $(Form { rule: Rule::$rule, words: $words, options: &[$($option),*], build: build::$rule }),*
+            $(Form {
+                rule: Rule::$rule,
+                words: $words,
+                options: &[$($option),*],
+                old_options: &[$($($old),*)?],
+                build: build::$rule,
+            }),*
         ];
     };
 }
@@ -81,10 +89,12 @@ forms! {
     set_drop_sequence "set drop sequence" [Id, Origin];
     set_move_table "set move table" [Id, Origin, NewSet];
     set_move_sequence "set move sequence" [Id, Origin, NewSet];
-    execute_script "execute script" [Filename, Sql, EventNode, ExecuteOnlyOn];
+    execute_script "execute script" [Filename, Sql, EventNode, ExecuteOnlyOn] old [SetId];
     update_functions "update functions" [Id];
     repair_config "repair config" [SetId, EventNode, ExecuteOnlyOn];
     switch_log "switch log" [Id];
     failover "failover" [Id, BackupNode];
     failover_list "failover" [Id, BackupNode];
+    store_trigger "store trigger" [TableId, TriggerName, EventNode];
+    drop_trigger "drop trigger" [TableId, TriggerName, EventNode];
 }

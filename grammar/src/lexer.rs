@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ParseOptions;
-use crate::diagnostic::{Diagnostic, Findings, Phase};
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::source::{Define, Origin, SourceMap, Span, position};
 
 /// Bytes one script may have in all, with everything it includes and expands.
@@ -245,8 +246,8 @@ impl<'a> Lexer<'a> {
     /// Whether one more text may be opened inside the present one.
     fn may_nest(&mut self, asked: Span, cost: usize) -> bool {
         if self.frames.len() >= MAX_DEPTH {
-            self.refuse_source(Diagnostic::error(
-                Phase::Syntax,
+            self.refuse_source(Diagnostic::new(
+                Code::NestedTooDeep,
                 asked,
                 format!("ERROR: includes and definitions are nested deeper than {MAX_DEPTH}"),
             ));
@@ -255,8 +256,8 @@ impl<'a> Lexer<'a> {
         self.used = self.used.saturating_add(cost);
         if self.used > MAX_BYTES {
             self.refuse_source(
-                Diagnostic::error(
-                    Phase::Syntax,
+                Diagnostic::new(
+                    Code::TooLong,
                     asked,
                     format!(
                         "ERROR: the script is longer than {} MiB with everything it includes",
@@ -295,7 +296,7 @@ impl<'a> Lexer<'a> {
         } else {
             "remove the byte: the script is not read beyond it"
         };
-        self.refuse_source(Diagnostic::error(Phase::Syntax, span, "ERROR: a NUL byte in the script").help(help));
+        self.refuse_source(Diagnostic::new(Code::NulByte, span, "ERROR: a NUL byte in the script").help(help));
     }
 
     /// Words and strings must be UTF-8; comments may be anything. Reported once per text.
@@ -306,8 +307,8 @@ impl<'a> Lexer<'a> {
             let at = span.start + position(offset);
             let line = span.line + position(bytes.iter().take(offset).filter(|&&byte| byte == b'\n').count());
             if self.miscoded.insert(span.source) {
-                let finding = Diagnostic::error(
-                    Phase::Syntax,
+                let finding = Diagnostic::new(
+                    Code::NulByte,
                     Span {
                         start: at,
                         end: at + 1,
@@ -327,8 +328,8 @@ impl<'a> Lexer<'a> {
         let line = span.line + position(bytes.iter().take(offset).filter(|&&byte| byte == b'\n').count());
         let at = span.start + position(offset);
         if self.miscoded.insert(span.source) {
-            let finding = Diagnostic::error(
-                Phase::Syntax,
+            let finding = Diagnostic::new(
+                Code::NotUtf8,
                 Span {
                     start: at,
                     end: at + 1,

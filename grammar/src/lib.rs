@@ -9,7 +9,10 @@ mod agreement;
 pub mod ast;
 mod build;
 mod check;
+mod code;
 mod diagnostic;
+mod dialect;
+mod flow;
 mod form;
 mod help;
 mod lexer;
@@ -26,6 +29,7 @@ mod syntax;
 use std::path::{Path, PathBuf};
 
 pub use ast::*;
+pub use code::Code;
 pub use diagnostic::{Diagnostic, Phase, Related, Severity};
 pub use source::{SourceMap, Span, Stretch, Via};
 
@@ -112,7 +116,7 @@ pub fn parse_file(path: &Path, options: &ParseOptions) -> Parsed {
                 end: 0,
                 line: 1,
             };
-            let finding = Diagnostic::error(Phase::Syntax, place, format!("could not open file '{name}'"))
+            let finding = Diagnostic::new(Code::UnreadableScript, place, format!("could not open file '{name}'"))
                 .help(lexer::plain_error(&error));
             Parsed {
                 script: None,
@@ -133,7 +137,7 @@ fn parse(lexer: Lexer<'_>, options: &ParseOptions) -> Parsed {
     let (script, findings, sources) = ScriptParser::new(lexer, options).run();
     Parsed {
         script,
-        diagnostics: findings.finish(),
+        diagnostics: findings.finish(&sources),
         sources,
     }
 }

@@ -1,6 +1,8 @@
 //! Syntax errors: slonik's words, and what could have been meant.
 
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::code::Code;
+use crate::diagnostic::Diagnostic;
+use crate::dialect;
 use crate::form::{self, FORMS};
 use crate::help;
 use crate::lexer::{Token, TokenKind, token_text};
@@ -23,14 +25,19 @@ pub(crate) fn describe(sources: &SourceMap, chunk: &Chunk, rule: Rule, found: &M
             end: 0,
             line: 1,
         };
-        return Diagnostic::error(Phase::Syntax, nowhere, "ERROR: syntax error at or near end of script");
+        return Diagnostic::new(
+            Code::UnexpectedEnd,
+            nowhere,
+            "ERROR: syntax error at or near end of script",
+        );
     };
     let message = match token.kind {
         TokenKind::End | TokenKind::OpenString => "ERROR: syntax error at or near end of script".to_owned(),
         _ => format!("ERROR: syntax error at or near {}", shown(&token_text(sources, token))),
     };
-    let mut finding = Diagnostic::error(Phase::Syntax, token.span, message);
-    finding.help = Some(advice(chunk, rule, found, token)).filter(|help| !help.is_empty());
+    let (code, help) = advice(chunk, rule, found, token);
+    let mut finding = Diagnostic::new(code, token.span, message);
+    finding.help = Some(help).filter(|help| !help.is_empty());
     let previous = found
         .index
         .checked_sub(1)
@@ -74,42 +81,26 @@ fn ends_suspiciously(sources: &SourceMap, string: Token, next: Token) -> bool {
         && (touches || sources.bytes(string.span).contains(&b'\n'))
 }
 
-fn advice(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> String {
-    let previous = found.index.checked_sub(1).and_then(|index| chunk.tokens().get(index));
-    let following = chunk.tokens().get(found.index + 1).map(|token| token.kind);
-    match token.kind {
-        TokenKind::OpenString => {
-            return "the string that starts here is never closed; a quote inside a string is written twice: `''`"
-                .to_owned();
-        }
-        TokenKind::Sign(b'"') => {
-            return "double quotes stand inside single ones: `'public.\"Odd Name\"'`".to_owned();
-        }
-        TokenKind::Sign(b'-') if following == Some(TokenKind::Sign(b'-')) => {
-            return "a comment starts with `#`".to_owned();
-        }
-        TokenKind::Sign(b'/') if matches!(following, Some(TokenKind::Sign(b'*' | b'/'))) => {
-            return "a comment starts with `#`".to_owned();
-        }
-        TokenKind::Sign(b')') if matches!(previous, Some(token) if token.kind == TokenKind::Sign(b'(')) => {
-            return "write the statement without parentheses if it has no options".to_owned();
-        }
-        TokenKind::Sign(b')') if matches!(previous, Some(token) if token.kind == TokenKind::Sign(b',')) => {
-            return "no comma stands before `)`".to_owned();
-        }
-        TokenKind::String if rule == Rule::step_cluster && found.expected.contains(&Rule::cluster_name) => {
-            return "write the name of the cluster without quotes".to_owned();
-        }
-        TokenKind::Word if found.expected.contains(&Rule::cluster_name) => {
-            return format!(
-                "`{}` is a word of the language and cannot name a cluster",
-                chunk.word(found.index)
-            );
-        }
-        _ => {}
+/// What kind of mistake it is, and what to write instead.
+fn advice(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> (Code, String) {
+    if let Some(advice) = dialect::removed(chunk) {
+        return (Code::RemovedStatement, advice.to_owned());
+    }
+    if let Some((code, advice)) = advice_for_sign(chunk, rule, found, token) {
+        return (code, advice.to_owned());
+    }
+    if token.kind == TokenKind::Word && found.expected.contains(&Rule::cluster_name) {
+        let word = chunk.word(found.index);
+        return (
+            Code::SyntaxError,
+            format!("`{word}` is a word of the language and cannot name a cluster"),
+        );
     }
     if misses_semicolon(chunk, found) {
-        return "a `;` is missing at the end of the statement before it".to_owned();
+        return (
+            Code::MissingSemicolon,
+            "a `;` is missing at the end of the statement before it".to_owned(),
+        );
     }
     let word = if token.kind == TokenKind::Word {
         chunk.word(found.index)
@@ -117,47 +108,98 @@ fn advice(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> String {
         String::new()
     };
     if found.index == 0 {
+        let following = chunk.tokens().get(1).map(|token| token.kind);
         return advice_at_start(rule, chunk, &word, following);
     }
+    let code = match token.kind {
+        TokenKind::End => Code::UnexpectedEnd,
+        TokenKind::Word if expects_option(found) => Code::UnknownOption,
+        _ => Code::SyntaxError,
+    };
     if expects_option(found) {
-        return advice_for_option(chunk, found.index);
+        return (code, advice_for_option(chunk, found.index));
     }
     let expected: Vec<Rule> = found.expected.iter().copied().take(MAX_EXPECTED).collect();
     let keywords: Vec<String> = expected.iter().filter_map(|&rule| keyword(rule)).collect();
     if let Some(near) = help::nearest(&word, keywords.iter().map(String::as_str)) {
-        return format!("did you mean `{near}`?");
+        return (code, format!("did you mean `{near}`?"));
     }
     let mut wanted: Vec<String> = expected.iter().filter_map(|&rule| wanted(rule)).collect();
     wanted.dedup();
-    if wanted.is_empty() {
+    let help = if wanted.is_empty() {
         String::new()
     } else {
         format!("expected {}", help::enumerate(&wanted, "or"))
-    }
+    };
+    (code, help)
+}
+
+/// What to say about strings and signs that betray what was meant.
+fn advice_for_sign(chunk: &Chunk, rule: Rule, found: &Mismatch, token: Token) -> Option<(Code, &'static str)> {
+    let previous = found.index.checked_sub(1).and_then(|index| chunk.tokens().get(index));
+    let following = chunk.tokens().get(found.index + 1).map(|token| token.kind);
+    let behind = |sign: u8| previous.is_some_and(|token| token.kind == TokenKind::Sign(sign));
+    let advice = match token.kind {
+        TokenKind::OpenString => {
+            return Some((
+                Code::UnterminatedString,
+                "the string that starts here is never closed; a quote inside a string is written twice: `''`",
+            ));
+        }
+        TokenKind::Sign(b'"') => "double quotes stand inside single ones: `'public.\"Odd Name\"'`",
+        TokenKind::Sign(b'-') if following == Some(TokenKind::Sign(b'-')) => "a comment starts with `#`",
+        TokenKind::Sign(b'/') if matches!(following, Some(TokenKind::Sign(b'*' | b'/'))) => "a comment starts with `#`",
+        TokenKind::Sign(b')') if behind(b'(') => "write the statement without parentheses if it has no options",
+        TokenKind::Sign(b')') if behind(b',') => "no comma stands before `)`",
+        TokenKind::String if rule == Rule::step_cluster && found.expected.contains(&Rule::cluster_name) => {
+            "write the name of the cluster without quotes"
+        }
+        _ => return None,
+    };
+    Some((Code::SyntaxError, advice))
 }
 
 /// What to say when a step starts with the wrong token.
-fn advice_at_start(rule: Rule, chunk: &Chunk, word: &str, following: Option<TokenKind>) -> String {
-    match word {
-        "node" => {
-            "the `node … admin conninfo` lines stand behind the cluster name, before the first statement".to_owned()
-        }
-        "cluster" => "the cluster name stands at the top of the script, once".to_owned(),
-        "on" => "`on error` and `on success` follow the `}` of a `try` block".to_owned(),
-        "try" if rule == Rule::step_try_statement => {
-            "a `try` cannot stand directly in a `try`, but in its `on error` and `on success` blocks".to_owned()
-        }
+fn advice_at_start(rule: Rule, chunk: &Chunk, word: &str, following: Option<TokenKind>) -> (Code, String) {
+    let (code, advice) = match word {
+        "node" => (
+            Code::MisplacedStatement,
+            "the `node … admin conninfo` lines stand behind the cluster name, before the first statement",
+        ),
+        "cluster" => (
+            Code::MisplacedStatement,
+            "the cluster name stands at the top of the script, once",
+        ),
+        "on" => (
+            Code::MisplacedStatement,
+            "`on error` and `on success` follow the `}` of a `try` block",
+        ),
+        "try" if rule == Rule::step_try_statement => (
+            Code::MisplacedStatement,
+            "a `try` cannot stand directly in a `try`, but in its `on error` and `on success` blocks",
+        ),
         "" => match chunk.token(0).map(|token| token.kind) {
-            Some(TokenKind::Sign(b';')) => "a `;` too many, or the statement before it is missing".to_owned(),
-            Some(TokenKind::End) => String::new(),
-            _ => "a statement starts with a word".to_owned(),
+            Some(TokenKind::Sign(b';')) => (
+                Code::SyntaxError,
+                "a `;` too many, or the statement before it is missing",
+            ),
+            Some(TokenKind::Sign(b'}')) => (Code::MisplacedStatement, ""),
+            Some(TokenKind::End) => (Code::UnexpectedEnd, ""),
+            _ => (Code::SyntaxError, "a statement starts with a word"),
         },
-        _ => match help::nearest(word, first_words()) {
-            Some("try") if following != Some(TokenKind::Sign(b'{')) => "no statement starts with this word".to_owned(),
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "no statement starts with this word".to_owned(),
-        },
-    }
+        _ => {
+            let help = match help::nearest(word, first_words()) {
+                Some("try") if following != Some(TokenKind::Sign(b'{')) => None,
+                near => near,
+            };
+            let help = help.map_or_else(
+                || "no statement starts with this word".to_owned(),
+                |near| format!("did you mean `{near}`?"),
+            );
+            return (Code::UnknownStatement, help);
+        }
+    };
+    (code, advice.to_owned())
 }
 
 /// What to say where an option should stand: the nearest name, and the options of the statement.
@@ -174,6 +216,9 @@ fn advice_for_option(chunk: &Chunk, index: usize) -> String {
         words.push(chunk.word(index + offset));
     }
     let written = words.join(" ");
+    if let Some(advice) = dialect::removed_option(&written) {
+        return advice.to_owned();
+    }
     let labels = form.options.iter().map(|option| option.words());
     match help::nearest(&written, labels) {
         Some(near) => format!("did you mean `{near}`? {options}"),
@@ -197,7 +242,10 @@ fn expects_option(found: &Mismatch) -> bool {
 
 /// The word a keyword rule stands for.
 fn keyword(rule: Rule) -> Option<String> {
-    format!("{rule:?}").strip_prefix("kw_").map(str::to_owned)
+    format!("{rule:?}")
+        .strip_prefix("kw_")
+        .filter(|word| !dialect::OLD_WORDS.contains(word))
+        .map(str::to_owned)
 }
 
 /// What a rule stands for, for a list of what could have been written.

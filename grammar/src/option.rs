@@ -68,6 +68,7 @@ option_names! {
     Sql option_sql "sql" String;
     Tables option_tables "tables" String;
     Sequences option_sequences "sequences" String;
+    TriggerName option_trigger_name "trigger name" String;
     Forward option_forward "forward" Boolean;
     OmitCopy option_omit_copy "omit copy" Boolean;
     AddSequences option_add_sequences "add sequences" Boolean;
@@ -104,6 +105,8 @@ pub(crate) enum Value {
     String(String),
     Boolean(bool),
     All,
+    /// `key = serial`.
+    Serial,
 }
 
 /// One option as it was written.

@@ -8,8 +8,10 @@
 use pest::iterators::Pair;
 
 use crate::ParseOptions;
-use crate::ast::{AdminNode, Id, Script, Statement, StatementKind, TryBlock};
-use crate::diagnostic::{Diagnostic, Findings, Phase};
+use crate::ast::{AdminNode, Command, Id, Script, Statement, StatementKind, TryBlock};
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::flow::Flow;
 use crate::form;
 use crate::lexer::{Lexer, TokenKind, unquote};
 use crate::mismatch;
@@ -41,6 +43,10 @@ struct Block {
     used: bool,
     /// The `try` a handler belongs to.
     owner: Option<OpenTry>,
+    /// The statement that leaves the script for certain; what follows in the block is never reached.
+    left_at: Option<Span>,
+    /// That was said.
+    said_unreachable: bool,
 }
 
 /// A `try` whose body is closed and which may still get handlers.
@@ -49,6 +55,16 @@ struct OpenTry {
     first: Span,
     last: Span,
     broken: bool,
+    /// Whether each part leaves the script for certain.
+    leaves: Leaves,
+}
+
+/// Which parts of a `try` end in `exit` whatever happens.
+#[derive(Debug, Clone, Copy, Default)]
+struct Leaves {
+    body: bool,
+    on_error: bool,
+    on_success: bool,
 }
 
 /// Reads one script.
@@ -61,6 +77,11 @@ pub(crate) struct ScriptParser<'a> {
     closed_try: Option<OpenTry>,
     /// The bound on blocks was reported.
     too_deep: bool,
+    flow: Flow,
+    /// The cluster of the script, once it is known.
+    cluster: Option<(String, Span)>,
+    /// Where the preamble that is being repeated starts; its `node` lines follow.
+    repeating: Option<Span>,
 }
 
 impl<'a> ScriptParser<'a> {
@@ -73,15 +94,18 @@ impl<'a> ScriptParser<'a> {
             blocks: Vec::new(),
             closed_try: None,
             too_deep: false,
+            flow: Flow::default(),
+            cluster: None,
+            repeating: None,
         }
     }
 
     /// Reads all of it.
     pub(crate) fn run(mut self) -> (Option<Script>, Findings, SourceMap) {
-        let cluster = self.read_preamble();
+        self.read_preamble();
         let statements = self.read_statements();
         let Lexer { findings, sources, .. } = self.lexer;
-        let script = match cluster {
+        let script = match self.cluster {
             Some((cluster, cluster_span)) if !findings.has_errors() => Some(Script {
                 cluster,
                 cluster_span,
@@ -95,13 +119,12 @@ impl<'a> ScriptParser<'a> {
 
     // ---- preamble --------------------------------------------------------------------------------
 
-    fn read_preamble(&mut self) -> Option<(String, Span)> {
+    fn read_preamble(&mut self) {
         self.chunk.fill(&mut self.lexer);
-        let mut cluster = None;
         let mut complain = true;
         if self.chunk.is_word(0, "cluster") {
             match self.chunk.parse(Rule::step_cluster) {
-                Ok(step) => cluster = self.cluster_name(step),
+                Ok(step) => self.cluster = self.cluster_name(step),
                 Err(found) => self.mismatch(Rule::step_cluster, &found),
             }
             self.chunk.finish();
@@ -116,10 +139,13 @@ impl<'a> ScriptParser<'a> {
         }
         loop {
             self.chunk.fill(&mut self.lexer);
-            if !self.chunk.is_word(0, "node") || self.lexer.findings.errors_are_full() {
+            if self.lexer.findings.errors_are_full() {
+                break;
+            } else if self.chunk.is_word(0, "node") {
+                self.read_node_line();
+            } else if !self.repeats_cluster_line() {
                 break;
             }
-            self.read_node_line();
         }
         if self.preamble.nodes.is_empty() && !self.preamble.uncertain {
             self.preamble.uncertain = true;
@@ -133,7 +159,46 @@ impl<'a> ScriptParser<'a> {
         if self.lexer.incomplete {
             self.preamble.uncertain = true;
         }
-        cluster
+    }
+
+    /// Reads `cluster name` given again, as when scripts are put one behind the other: fine if it is the same cluster.
+    /// False: there is no such line here.
+    fn repeats_cluster_line(&mut self) -> bool {
+        if !self.chunk.is_word(0, "cluster") {
+            return false;
+        }
+        let Some((cluster, before)) = self.cluster.clone() else {
+            return false;
+        };
+        let place = self.step_span();
+        let Some((again, span)) = self
+            .chunk
+            .parse(Rule::step_cluster)
+            .ok()
+            .and_then(|step| self.cluster_name(step))
+        else {
+            return false;
+        };
+        self.chunk.finish();
+        self.repeating = Some(place);
+        if again == cluster {
+            self.lexer.findings.push_once(
+                Diagnostic::new(Code::RepeatedPreamble, place, "WARNING: `cluster name` is given again")
+                    .related(before, "given here before")
+                    .help("a script has one preamble, at its top: leave this one out"),
+            );
+        } else {
+            self.lexer.findings.push(
+                Diagnostic::new(
+                    Code::AnotherCluster,
+                    span,
+                    format!("Error: the script is for cluster {cluster}, not for {again}"),
+                )
+                .related(before, "given here before")
+                .help("write one script for each cluster, and give both to slonik"),
+            );
+        }
+        true
     }
 
     fn cluster_name(&self, step: Pair<'_, Rule>) -> Option<(String, Span)> {
@@ -161,17 +226,21 @@ impl<'a> ScriptParser<'a> {
                     .into_inner()
                     .flatten_rule(Rule::string)
                     .map(|string| unquote(string.as_str()));
-                if let (Some(id), Some(before)) = (id, before) {
+                let known = id.and_then(|id| self.preamble.conninfo(id));
+                let repeated = self.repeating.is_some() && before.is_some() && known == conninfo.as_deref();
+                if repeated {
+                    // Says what is known already.
+                } else if let (Some(id), Some(before)) = (id, before) {
                     self.lexer.findings.push(
-                        Diagnostic::error(
-                            Phase::Semantic,
+                        Diagnostic::new(
+                            Code::NodeGivenTwice,
                             place,
                             format!("Error: duplicate admin conninfo for node {id}"),
                         )
                         .related(before, "location of the previous definition"),
                     );
                 } else if let (Some(id), Some(conninfo)) = (id, conninfo) {
-                    self.preamble.nodes.push(AdminNode {
+                    self.preamble.add(AdminNode {
                         id,
                         conninfo,
                         span: place,
@@ -203,6 +272,16 @@ impl<'a> ScriptParser<'a> {
                 continue;
             }
             self.settle_try();
+            if self.blocks.len() == 1 {
+                if self.repeats_cluster_line() {
+                    continue;
+                }
+                if self.repeating.is_some() && self.chunk.is_word(0, "node") {
+                    self.read_node_line();
+                    continue;
+                }
+            }
+            self.repeating = None;
             if matches!(self.chunk.tokens().first(), Some(token) if token.kind == TokenKind::Sign(b'}')) {
                 self.close_block();
             } else {
@@ -226,7 +305,7 @@ impl<'a> ScriptParser<'a> {
                     finding.related(opened, "this block is not closed")
                 });
             }
-        } else if self.blocks.iter().all(|block| !block.used) && !self.lexer.findings.has_errors() {
+        } else if self.blocks.iter().all(|block| !block.used) && !self.lexer.findings.has_unreadable_words() {
             self.mismatch_at_start(
                 Rule::step_statement,
                 "a script has at least one statement behind the preamble",
@@ -253,6 +332,7 @@ impl<'a> ScriptParser<'a> {
         }
         self.chunk.finish();
         let statements = block.statements;
+        let leaves = block.left_at.is_some();
         let fresh = |body, broken| OpenTry {
             block: TryBlock {
                 body,
@@ -262,14 +342,20 @@ impl<'a> ScriptParser<'a> {
             first: block.opened,
             last: brace,
             broken,
+            leaves: Leaves {
+                body: leaves,
+                ..Leaves::default()
+            },
         };
         self.closed_try = Some(match (block.kind, block.owner) {
             (BlockKind::OnError, Some(mut owner)) => {
                 owner.block.on_error = Some(statements);
+                owner.leaves.on_error = leaves;
                 OpenTry { last: brace, ..owner }
             }
             (BlockKind::OnSuccess, Some(mut owner)) => {
                 owner.block.on_success = Some(statements);
+                owner.leaves.on_success = leaves;
                 OpenTry { last: brace, ..owner }
             }
             (BlockKind::Try, _) => fresh(statements, false),
@@ -287,10 +373,40 @@ impl<'a> ScriptParser<'a> {
         let Some(closed) = self.closed_try.take() else { return };
         if !closed.broken {
             let span = self.lexer.sources.join(closed.first, closed.last);
+            // Without `on error` a failure leaves the script as well.
+            let leaves = (closed.leaves.body || closed.leaves.on_success)
+                && (closed.block.on_error.is_none() || closed.leaves.on_error);
+            self.reach(closed.first);
             self.add(Statement {
                 kind: StatementKind::Try(closed.block),
                 span,
             });
+            if leaves {
+                self.leave(span);
+            }
+        }
+    }
+
+    /// Warns about a statement that is never reached, once for each block.
+    fn reach(&mut self, place: Span) {
+        let Some(block) = self.blocks.last_mut() else { return };
+        let Some(left_at) = block.left_at.filter(|_| !block.said_unreachable) else {
+            return;
+        };
+        block.said_unreachable = true;
+        self.lexer.findings.push(
+            Diagnostic::new(
+                Code::Unreachable,
+                place,
+                "WARNING: this statement and those behind it are never reached",
+            )
+            .related(left_at, "the script always ends here"),
+        );
+    }
+
+    fn leave(&mut self, place: Span) {
+        if let Some(block) = self.blocks.last_mut() {
+            block.left_at.get_or_insert(place);
         }
     }
 
@@ -355,7 +471,7 @@ impl<'a> ScriptParser<'a> {
             let message = format!("ERROR: blocks are nested deeper than {MAX_BLOCKS}");
             self.lexer
                 .findings
-                .push(Diagnostic::error(Phase::Syntax, opened, message));
+                .push(Diagnostic::new(Code::NestedTooDeep, opened, message));
         }
         if self.blocks.len() >= MAX_BLOCKS {
             // Read on to find the closing braces, but keep nothing: a tree this deep could not even be
@@ -382,14 +498,30 @@ impl<'a> ScriptParser<'a> {
         if let Some(statement) = known {
             if kind == BlockKind::Try && statement.as_rule() == Rule::wait_for_event {
                 self.lexer.findings.push(
-                    Diagnostic::error(Phase::Syntax, place, "wait for event not allowed inside try block").help(
+                    Diagnostic::new(Code::WaitInTry, place, "wait for event not allowed inside try block").help(
                         "nothing is committed before the block ends: wait behind the block, or in its `on success` block",
                     ),
                 );
             }
-            let command = read_command(&mut self.lexer, &self.chunk, &self.preamble, self.options, statement);
+            let in_handler = self
+                .blocks
+                .iter()
+                .any(|block| matches!(block.kind, BlockKind::OnError | BlockKind::OnSuccess));
+            let command = read_command(
+                &mut self.lexer,
+                &self.chunk,
+                &self.preamble,
+                self.options,
+                statement,
+                &mut self.flow,
+                in_handler,
+            );
             self.chunk.finish();
+            self.reach(place);
             if let Some(command) = command {
+                if matches!(command, Command::Exit { .. }) {
+                    self.leave(place);
+                }
                 self.add(Statement {
                     kind: StatementKind::Command(command),
                     span: place,
@@ -493,6 +625,8 @@ impl Block {
             statements: Vec::new(),
             used: false,
             owner,
+            left_at: None,
+            said_unreachable: false,
         }
     }
 }

@@ -13,6 +13,8 @@ const MAX_LISTED: usize = 12;
 pub(crate) struct Preamble {
     pub(crate) nodes: Vec<AdminNode>,
     known: BTreeMap<Id, Span>,
+    /// Where in `nodes` each node stands.
+    complete: BTreeMap<Id, usize>,
     /// A line could not be read, so nothing is known about the nodes that are not listed.
     pub(crate) uncertain: bool,
 }
@@ -23,6 +25,18 @@ impl Preamble {
         let before = self.known.get(&node).copied();
         self.known.entry(node).or_insert(place);
         before
+    }
+
+    /// Adds a complete line.
+    pub(crate) fn add(&mut self, node: AdminNode) {
+        self.complete.insert(node.id, self.nodes.len());
+        self.nodes.push(node);
+    }
+
+    /// How a node is reached, if a complete line says so.
+    pub(crate) fn conninfo(&self, node: Id) -> Option<&str> {
+        let index = *self.complete.get(&node)?;
+        self.nodes.get(index).map(|named| named.conninfo.as_str())
     }
 
     /// Whether slonik can talk to a node, as far as the preamble could be read.

@@ -250,6 +250,16 @@ impl Display for Command {
                 }
                 .write(out)
             }
+            Self::StoreTrigger {
+                table_id,
+                trigger,
+                event_node,
+            } => trigger_line("store trigger", *table_id, trigger, *event_node).write(out),
+            Self::DropTrigger {
+                table_id,
+                trigger,
+                event_node,
+            } => trigger_line("drop trigger", *table_id, trigger, *event_node).write(out),
             Self::SwitchLog { id } => Line::new("switch log").value("id", id).write(out),
             Self::Failover { nodes } => match nodes.as_slice() {
                 [node] => Line::new("failover")
@@ -356,6 +366,13 @@ impl Line {
 /// The statements that name a set, table or sequence and its origin.
 fn member(words: &str, id: Id, origin: Id) -> Line {
     Line::new(words).value("id", &id).value("origin", &origin)
+}
+
+fn trigger_line(words: &str, table: Id, trigger: &str, event_node: Id) -> Line {
+    Line::new(words)
+        .value("table id", &table)
+        .string("trigger name", trigger)
+        .value("event node", &event_node)
 }
 
 fn listen(words: &str, origin: Id, provider: Id, receiver: Id) -> Line {

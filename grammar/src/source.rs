@@ -228,6 +228,18 @@ impl SourceMap {
         }
     }
 
+    /// The way from the text given to slonik down to a place, as offsets: paths compare as places follow each other.
+    pub(crate) fn path(&self, span: Span) -> Vec<u32> {
+        let mut path = vec![span.start];
+        let mut place = span;
+        while let Some(asked) = self.asked_from(place) {
+            path.push(asked.start);
+            place = asked;
+        }
+        path.reverse();
+        path
+    }
+
     fn asked_from(&self, span: Span) -> Option<Span> {
         match &self.sources.get(span.source as usize)?.origin {
             Origin::Main => None,

@@ -5,7 +5,9 @@ use pest::iterators::{Pair, Pairs};
 use crate::ParseOptions;
 use crate::ast::{Command, Id};
 use crate::check::{Checker, Operands};
-use crate::diagnostic::{Diagnostic, Findings, Phase};
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::flow::{Flow, Noted};
 use crate::form::{self, Form};
 use crate::help;
 use crate::lexer::{Lexer, unquote};
@@ -22,8 +24,12 @@ pub(crate) fn number(sources: &SourceMap, findings: &mut Findings, span: Span) -
     }
     let shown: String = digits.chars().take(40).collect();
     findings.push(
-        Diagnostic::error(Phase::Syntax, span, format!("ERROR: number {shown} is out of range"))
-            .help(format!("numbers go from 0 to {}", Id::MAX)),
+        Diagnostic::new(
+            Code::NumberOutOfRange,
+            span,
+            format!("ERROR: number {shown} is out of range"),
+        )
+        .help(format!("numbers go from 0 to {}", Id::MAX)),
     );
     None
 }
@@ -35,6 +41,8 @@ pub(crate) fn read_command(
     preamble: &Preamble,
     options: &ParseOptions,
     statement: Pair<'_, Rule>,
+    flow: &mut Flow,
+    in_handler: bool,
 ) -> Option<Command> {
     let form = form::of_rule(statement.as_rule())?;
     let words = form.words.split(' ').count();
@@ -87,7 +95,19 @@ pub(crate) fn read_command(
         failed: false,
     };
     let command = (form.build)(&mut checker);
-    (!checker.failed).then_some(command)
+    if checker.failed {
+        return None;
+    }
+    let given = std::mem::take(&mut checker.given);
+    let noted = Noted {
+        command: &command,
+        given: &given,
+        head,
+        preamble,
+        in_handler,
+    };
+    flow.note(&noted, &mut lexer.findings);
+    Some(command)
 }
 
 /// Reads options, refusing those the statement does not have and those given twice.
@@ -119,6 +139,7 @@ impl OptionReader<'_, '_> {
                 Value::Number(number)
             }
             Rule::string => Value::String(unquote(value_pair.as_str())),
+            Rule::kw_serial => Value::Serial,
             Rule::boolean => Value::Boolean(
                 value_pair
                     .into_inner()
@@ -131,7 +152,8 @@ impl OptionReader<'_, '_> {
         let list_not_taken = name == OptionName::ExecuteOnlyOn
             && matches!(value, Value::String(_))
             && self.form.rule != Rule::execute_script;
-        if !self.form.options.contains(&name) || list_not_taken {
+        let known = self.form.options.contains(&name) || self.form.old_options.contains(&name);
+        if !known || list_not_taken {
             self.refuse_unknown(name, name_span, list_not_taken);
             return;
         }
@@ -149,8 +171,20 @@ impl OptionReader<'_, '_> {
                 before.name_span.line
             );
             let before = before.name_span;
-            self.refuse(Diagnostic::error(Phase::Option, name_span, message).related(before, "given here before"));
+            self.refuse(
+                Diagnostic::new(Code::OptionGivenTwice, name_span, message).related(before, "given here before"),
+            );
             return;
+        }
+        if name == OptionName::QualifiedName && self.lexer.sources.words(first).eq_ignore_ascii_case("full") {
+            self.lexer.findings.push_once(
+                Diagnostic::new(
+                    Code::OldFullName,
+                    name_span,
+                    "WARNING: `full qualified name` is the spelling of older versions",
+                )
+                .help("write `fully qualified name`"),
+            );
         }
         self.given.push(Given {
             name,
@@ -170,7 +204,12 @@ impl OptionReader<'_, '_> {
             _ => options,
         };
         self.refuse(
-            Diagnostic::error(Phase::Option, span, format!("option {} not allowed here", name.label())).help(help),
+            Diagnostic::new(
+                Code::OptionNotAllowed,
+                span,
+                format!("option {} not allowed here", name.label()),
+            )
+            .help(help),
         );
     }
 

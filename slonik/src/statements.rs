@@ -9,8 +9,10 @@ mod node;
 mod path;
 mod set;
 mod subscription;
+mod trigger;
 
 use trunkline_grammar::Command;
+use trunkline_sql::admin::Firing;
 
 use crate::failure::Failure;
 use crate::interpreter::Interpreter;
@@ -51,6 +53,22 @@ impl Interpreter<'_> {
                 execute_only_on,
             } => {
                 self.repair_config(*set_id, *event_node, *execute_only_on).await?;
+            }
+            Command::StoreTrigger {
+                table_id,
+                trigger,
+                event_node,
+            } => {
+                self.set_trigger(*table_id, trigger, Firing::Everywhere, *event_node)
+                    .await?;
+            }
+            Command::DropTrigger {
+                table_id,
+                trigger,
+                event_node,
+            } => {
+                self.set_trigger(*table_id, trigger, Firing::OriginOnly, *event_node)
+                    .await?;
             }
             Command::SwitchLog { id } => self.switch_log(*id).await?,
             Command::StorePath {

@@ -12,6 +12,7 @@ mod memory;
 mod node;
 mod object;
 mod set;
+mod trigger;
 
 pub(crate) use activity::read as read_blocker;
 pub use activity::{Blocker, Horizon, lock_holders, older_transactions, transaction_horizon};
@@ -29,8 +30,10 @@ pub use object::{
     serial_sequences, written_name,
 };
 pub use set::{
-    Standing, create_event_sync, ddl_capture, ddl_script_complete, drop_listen, drop_path, drop_set, lock_set,
-    logswitch_start, merge_set, move_set, reshape_subscription, resubscribe_node, set_add_sequence, set_add_table,
-    set_drop_sequence, set_drop_table, set_move_sequence, set_move_table, set_origin, standing, store_listen,
-    store_path, store_set, subscribe_set, subscription_in_progress, uninstall_node, unlock_set, unsubscribe_set,
+    Standing, also_provided, create_event_sync, ddl_capture, ddl_script_complete, drop_listen, drop_path, drop_set,
+    lock_set, logswitch_start, merge_set, move_set, reshape_subscription, resubscribe_node, set_add_sequence,
+    set_add_table, set_drop_sequence, set_drop_table, set_move_sequence, set_move_table, set_origin, standing,
+    store_listen, store_path, store_set, subscribe_set, subscription_in_progress, uninstall_node, unlock_set,
+    unsubscribe_set,
 };
+pub use trigger::{Firing, TriggerScript, trigger_script};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{Frame, Lexer, continues_word, is_space, starts_word};
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::code::Code;
+use crate::diagnostic::Diagnostic;
 use crate::help;
 use crate::source::{Define, Span, position};
 
@@ -55,11 +56,13 @@ impl Lexer<'_> {
                 start: position(value_start),
                 end: position(end),
             };
-            self.defines.insert(key, Arc::new(define));
+            if let Some(before) = self.defines.insert(key, Arc::new(define)) {
+                self.warn_shadowed(&before, name_span, (value_start, end));
+            }
         }
         if !complete {
             self.findings.push(
-                Diagnostic::error(Phase::Syntax, keyword, "ERROR: syntax error at or near define").help(
+                Diagnostic::new(Code::MalformedDefine, keyword, "ERROR: syntax error at or near define").help(
                     "write `define NAME text;`: a blank behind the name, and the text with its closing `;` on the same line",
                 ),
             );
@@ -84,8 +87,8 @@ impl Lexer<'_> {
             .any(|frame| frame.define.as_ref().is_some_and(|open| Arc::ptr_eq(open, &define)))
         {
             self.refuse_source(
-                Diagnostic::error(
-                    Phase::Syntax,
+                Diagnostic::new(
+                    Code::EndlessDefine,
                     used,
                     format!("ERROR: `@{}` is replaced by itself for ever", define.name),
                 )
@@ -110,14 +113,38 @@ impl Lexer<'_> {
         });
     }
 
+    /// The later text wins, from here on: fine if it was meant, a trap if two includes use one name.
+    fn warn_shadowed(&mut self, before: &Define, name_span: Span, (start, end): (usize, usize)) {
+        let text = Span {
+            start: position(start),
+            end: position(end),
+            ..name_span
+        };
+        if self.findings.warnings_are_full()
+            || self.sources.bytes(text).trim_ascii() == self.sources.bytes(before.value_span()).trim_ascii()
+        {
+            return;
+        }
+        let name = &before.name;
+        self.findings.push(
+            Diagnostic::new(
+                Code::ShadowedDefine,
+                name_span,
+                format!("WARNING: `{name}` is defined again: from here on `@{name}` is the new text"),
+            )
+            .related(before.name_span, "defined here before")
+            .help("give one of them another name"),
+        );
+    }
+
     /// slonik lets an undefined `@NAME` vanish. So do we, but not in silence.
     fn warn_undefined(&mut self, key: &[u8], used: Span) {
         let name = String::from_utf8_lossy(key).into_owned();
         if !self.undefined.insert(key.to_vec()) || self.findings.warnings_are_full() {
             return;
         }
-        let warning = Diagnostic::warning(
-            Phase::Syntax,
+        let warning = Diagnostic::new(
+            Code::UndefinedName,
             used,
             format!("WARNING: `@{name}` is not defined and stands for nothing"),
         );

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Frame, Lexer, MAX_BYTES, is_space};
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::code::Code;
+use crate::diagnostic::Diagnostic;
 use crate::source::{Origin, Span, position};
 
 /// A byte order mark in front of UTF-8 text, as some editors write it.
@@ -44,8 +45,12 @@ impl Lexer<'_> {
             let semicolon = usize::from(rest.get(stop) == Some(&b';'));
             frame.at += stop + semicolon;
             self.refuse_source(
-                Diagnostic::error(Phase::Syntax, keyword, "ERROR: syntax error at or near include")
-                    .help("write `include <path>;`"),
+                Diagnostic::new(
+                    Code::MalformedInclude,
+                    keyword,
+                    "ERROR: syntax error at or near include",
+                )
+                .help("write `include <path>;`"),
             );
             return;
         };
@@ -72,8 +77,12 @@ impl Lexer<'_> {
         let shown = String::from_utf8_lossy(name).into_owned();
         let path = self.resolve(Path::new(OsStr::from_bytes(name)));
         let not_found = |reason: &str| {
-            Diagnostic::error(Phase::Include, asked, format!("Include file ({shown}) not found"))
-                .help(reason.to_owned())
+            Diagnostic::new(
+                Code::IncludeNotFound,
+                asked,
+                format!("Include file ({shown}) not found"),
+            )
+            .help(reason.to_owned())
         };
         let resolved = match path.canonicalize() {
             Ok(resolved) => resolved,
@@ -94,8 +103,8 @@ impl Lexer<'_> {
             }
         };
         if self.frames.iter().any(|frame| frame.path.as_ref() == Some(&resolved)) {
-            self.refuse_source(Diagnostic::error(
-                Phase::Include,
+            self.refuse_source(Diagnostic::new(
+                Code::IncludeLoop,
                 asked,
                 format!("Include file ({shown}) includes itself, directly or through others"),
             ));
@@ -142,7 +151,7 @@ impl Lexer<'_> {
         };
         if self.frames.is_empty() && end > MAX_BYTES {
             let finding = format!("ERROR: the script is longer than {} MiB", MAX_BYTES >> 20);
-            self.refuse_source(Diagnostic::error(Phase::Syntax, whole, finding).help("split the script"));
+            self.refuse_source(Diagnostic::new(Code::TooLong, whole, finding).help("split the script"));
             return;
         }
         if self.frames.is_empty() {
@@ -150,7 +159,7 @@ impl Lexer<'_> {
         }
         if at > 0 {
             let finding = "WARNING: the file starts with a byte order mark, which slonik of Slony-I cannot read";
-            self.findings.push(Diagnostic::warning(Phase::Syntax, whole, finding));
+            self.findings.push(Diagnostic::new(Code::ByteOrderMark, whole, finding));
         }
         self.frames.push(Frame {
             source,

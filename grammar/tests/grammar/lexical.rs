@@ -55,8 +55,8 @@ fn a_definition_runs_to_the_last_semicolon_of_its_line() {
     check_reads("DEFINE lock 7;\nEXIT @lock;", "exit 7;");
     check_reads("define two echo 'a'; echo 'b';;\n@two", "echo 'a';\necho 'b';");
     check_reads("define\nempty ;\nexit 3 @empty;", "exit 3;");
-    // The later one wins, from there on.
-    check_reads("define n 5;\nexit @n;\ndefine n 6;\nexit @n;", "exit 5;\nexit 6;");
+    // The same text again is no news.
+    check_reads("define n 5;\ndefine n 5 ;\nexit @n;", "exit 5;");
     // A name is looked up when the text is used, not when it is written.
     check_reads("define a @b;\ndefine b 7;\nexit @a;", "exit 7;");
     // Tokens do not grow together.
@@ -75,6 +75,25 @@ fn a_definition_runs_to_the_last_semicolon_of_its_line() {
             |          ^^^^
           help: expected `;`",
     );
+}
+
+#[test]
+fn the_later_of_two_definitions_wins_from_there_on() {
+    let text = "define n 1;\nsync (id = @n);\ndefine n 2;\nsync (id = @n);";
+    check(
+        text,
+        "
+        s:7: WARNING: `n` is defined again: from here on `@n` is the new text
+          7 | define n 2;
+            |        ^
+          s:5: defined here before
+          5 | define n 1;
+            |        ^
+          help: give one of them another name",
+    );
+    let script = parse(format!("{PREAMBLE}{text}")).script.unwrap();
+    let statements: Vec<String> = script.statements.iter().map(ToString::to_string).collect();
+    assert_eq!(statements, ["sync (id = 1);", "sync (id = 2);"]);
 }
 
 #[test]
@@ -160,7 +179,7 @@ fn includes_are_read_in_place() {
     let (_keep, parsed) = read_files(&[
         (
             "main",
-            "include <head>;\nexit INCLUDE<number> ;;\ninclude <tail>\n;echo 'end';",
+            "include <head>;\nrestart node INCLUDE<number> ;;\ninclude <tail>\n;echo 'end';",
         ),
         ("head", PREAMBLE),
         ("number", "3"),
@@ -169,7 +188,12 @@ fn includes_are_read_in_place() {
     ]);
     assert_eq!(
         statements_of(&parsed),
-        ["exit 3;", "echo 'in';", "date (format = '%F %T');", "echo 'end';"]
+        [
+            "restart node 3;",
+            "echo 'in';",
+            "date (format = '%F %T');",
+            "echo 'end';"
+        ]
     );
     let script = parsed.script.unwrap();
     let places: Vec<String> = script

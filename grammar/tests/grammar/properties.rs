@@ -274,7 +274,8 @@ proptest! {
     fn a_script_reads_back_as_written(script in script()) {
         let text = script.to_string();
         let parsed = parse(text.clone());
-        prop_assert_eq!(rendered(&parsed), "", "{}", text);
+        // Random statements hardly mean anything together, so there may be warnings.
+        prop_assert_eq!(parsed.exit_code(), None, "{}", rendered(&parsed));
         let mut read = parsed.script.unwrap();
         forget_spans(&mut read);
         prop_assert_eq!(read, script, "{}", text);

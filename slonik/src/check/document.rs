@@ -35,6 +35,8 @@ struct FindingReport {
     #[serde(flatten)]
     words: Place,
     severity: &'static str,
+    /// The kind of finding: a stable name, listed in the manual.
+    code: &'static str,
     message: String,
     /// What to write instead.
     help: Option<String>,
@@ -135,6 +137,7 @@ impl FindingReport {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             },
+            code: finding.code.as_str(),
             message: finding.text(),
             help: finding.help.clone(),
             statement: Line {

@@ -34,12 +34,44 @@ impl Interpreter<'_> {
             // Before anything is done: the receiver itself must be told of its new provider.
             return Err(Failure::NoConninfo(receiver));
         }
+        if reshape {
+            self.move_other_subscriptions(id, origin, provider, receiver).await?;
+        }
         let call = admin::subscribe_set(&self.cluster, id, provider, receiver, forward, omit_copy);
         self.submit_subscription(origin, call, Some(id), receiver).await?;
         if reshape {
             self.reshape(origin, provider, receiver).await?;
         }
         Ok(())
+    }
+
+    /// Slony-I 1.x changed the provider of one set at a time. All sets of an origin come to a receiver from one provider
+    /// since, so the others move along.
+    async fn move_other_subscriptions(
+        &mut self,
+        set: Id,
+        origin: Id,
+        provider: Id,
+        receiver: Id,
+    ) -> Result<(), Failure> {
+        let cluster = self.cluster.clone();
+        let session = self.connections.session(origin).await?;
+        let others = admin::also_provided(session, &cluster, set, origin, provider, receiver)
+            .await
+            .map_err(Failure::of_query(&format!(
+                "sets of node {origin} that node {receiver} receives"
+            )))?;
+        if others.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<String> = others.iter().map(ToString::to_string).collect();
+        self.report.say(&format!(
+            "warning: all sets of node {origin} come to node {receiver} from one provider, so it gets set {} from node \
+             {provider} as well; today this is `resubscribe node (origin = {origin}, provider = {provider}, receiver = \
+             {receiver});`",
+            named.join(", ")
+        ));
+        self.resubscribe_node(origin, provider, receiver).await
     }
 
     pub(super) async fn resubscribe_node(&mut self, origin: Id, provider: Id, receiver: Id) -> Result<(), Failure> {

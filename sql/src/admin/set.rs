@@ -194,6 +194,26 @@ pub async fn standing(
     })
 }
 
+/// The other sets of `origin` that `receiver` gets from another node than `provider`, as this node knows it.
+pub async fn also_provided(
+    client: &Client,
+    cluster: &Cluster,
+    set: i32,
+    origin: i32,
+    provider: i32,
+    receiver: i32,
+) -> Result<Vec<i32>, tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "select b.sub_set
+           from @NAMESPACE@.sl_subscribe b
+           join @NAMESPACE@.sl_set s on s.set_id = b.sub_set
+          where b.sub_receiver = $4 and s.set_origin = $2 and b.sub_set <> $1 and b.sub_provider <> $3
+          order by b.sub_set",
+    );
+    let rows = client.query(&sql, &[&set, &origin, &provider, &receiver]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 /// The text of a literal for a pattern as slonik scripts write it.
 ///
 /// The original put patterns into an `E'…'` literal, so scripts double a backslash that the pattern needs. A doubled one
