@@ -7,7 +7,8 @@ use trunkline_grammar::{Parsed, Phase};
 use crate::EXIT_FAILED;
 use crate::cli::Format;
 use crate::report::Output;
-use document::{Document, ScriptReport};
+use document::Document;
+pub(crate) use document::ScriptReport;
 
 /// Says what was found in each script. The answer is the exit code: 0 if nothing is an error, else 255.
 ///

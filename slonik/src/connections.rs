@@ -12,6 +12,7 @@ use trunkline_sql::{Cluster, Session, SessionOptions, error_text};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::plan::Rehearsal;
 use crate::progress::{Announcements, duration_text};
 use crate::report::Report;
 
@@ -44,6 +45,8 @@ pub(crate) struct Connections {
     order: Vec<Id>,
     /// Nodes with an open transaction, in the order they began.
     begun: Vec<Id>,
+    /// Set while a script is only planned: what would change something is noted here instead, and nothing is sent.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl Connections {
@@ -78,7 +81,28 @@ impl Connections {
             nodes,
             order,
             begun: Vec::new(),
+            rehearsal: None,
         }
+    }
+
+    /// From now on everything is only planned.
+    pub(crate) fn begin_rehearsal(&mut self, rehearsal: Rehearsal) {
+        self.rehearsal = Some(rehearsal);
+    }
+
+    /// Where the steps are noted while a script is only planned.
+    pub(crate) fn rehearsal(&mut self) -> Option<&mut Rehearsal> {
+        self.rehearsal.as_mut()
+    }
+
+    /// Ends the planning.
+    pub(crate) fn take_rehearsal(&mut self) -> Option<Rehearsal> {
+        self.rehearsal.take()
+    }
+
+    /// Whether the script is only planned.
+    pub(crate) fn rehearses(&self) -> bool {
+        self.rehearsal.is_some()
     }
 
     /// All nodes of the preamble, in its order.
@@ -115,10 +139,11 @@ impl Connections {
     /// Connects to every node that is not connected, all at the same time. Says which ones cannot be reached.
     pub(crate) async fn open_all(&mut self) {
         let report = &self.report;
+        let read_only = self.rehearses();
         let attempts = self.order.iter().filter_map(|id| {
             let node = self.nodes.get(id)?;
             (node.needs_connecting() && !node.just_refused())
-                .then_some(async move { (*id, connect(*id, &node.conninfo, report).await) })
+                .then_some(async move { (*id, connect(*id, &node.conninfo, report, read_only).await) })
         });
         let outcomes = join_all(attempts).await;
         for (id, outcome) in outcomes {
@@ -156,7 +181,7 @@ impl Connections {
             if let Some((_, reason)) = node.refused.as_ref().filter(|_| node.just_refused()) {
                 return Err(Failure::Unreachable(reason.clone()));
             }
-            let outcome = connect(id, &node.conninfo, &self.report).await;
+            let outcome = connect(id, &node.conninfo, &self.report, self.rehearsal.is_some()).await;
             self.settle(id, outcome).map_err(Failure::Unreachable)?;
         }
         self.nodes
@@ -203,6 +228,17 @@ impl Connections {
             return Ok(());
         }
         let cluster = self.cluster.clone();
+        self.session(id).await?;
+        if let Some(rehearsal) = &mut self.rehearsal {
+            if event_lock && rehearsal.knows(id) {
+                rehearsal.lock(id, Locks::Event);
+            }
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.in_transaction = true;
+            }
+            self.begun.push(id);
+            return Ok(());
+        }
         let session = self.session(id).await?;
         let begin = "begin transaction isolation level read committed read write";
         session
@@ -228,6 +264,35 @@ impl Connections {
     /// Runs a statement; while it waits for a lock, says who holds it.
     pub(crate) async fn run(&mut self, id: Id, call: &Call) -> Result<Option<String>, Failure> {
         self.session(id).await?;
+        if self.rehearses() {
+            return self.rehearse(id, call).await;
+        }
+        self.send(id, call).await
+    }
+
+    /// While planning: asks what only asks, and foresees what would be changed.
+    async fn rehearse(&mut self, id: Id, call: &Call) -> Result<Option<String>, Failure> {
+        let Some(rehearsal) = &mut self.rehearsal else {
+            return Ok(None);
+        };
+        if call.asks() {
+            return if rehearsal.is_installed(id) {
+                self.send(id, call).await
+            } else {
+                Ok(None)
+            };
+        }
+        let event = rehearsal.call(id, call);
+        let found = crate::plan::examine(self, id, call).await;
+        if let Some(rehearsal) = &mut self.rehearsal {
+            for obstacle in found {
+                rehearsal.obstacle(obstacle);
+            }
+        }
+        Ok(event.map(|event| event.to_string()))
+    }
+
+    async fn send(&mut self, id: Id, call: &Call) -> Result<Option<String>, Failure> {
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(Failure::NoConninfo(id));
         };
@@ -259,6 +324,10 @@ impl Connections {
 
     /// Takes locks.
     pub(crate) async fn lock(&mut self, id: Id, locks: Locks) -> Result<(), Failure> {
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.lock(id, locks);
+            return Ok(());
+        }
         if let Some(call) = locks.call(&self.cluster) {
             self.run(id, &call).await?;
         }
@@ -304,6 +373,10 @@ impl Connections {
         }
         node.in_transaction = false;
         self.begun.retain(|begun| *begun != id);
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.commit(id);
+            return Ok(());
+        }
         let Some(session) = &node.session else { return Ok(()) };
         let outcome = session.batch_execute("commit").await;
         outcome.map_err(|error| {
@@ -342,6 +415,15 @@ impl Connections {
 
     /// Rolls back all open transactions. A connection that cannot even do that is dropped, which does it too.
     pub(crate) async fn rollback_all(&mut self) {
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.roll_back();
+            for id in std::mem::take(&mut self.begun) {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.in_transaction = false;
+                }
+            }
+            return;
+        }
         for id in std::mem::take(&mut self.begun) {
             let Some(node) = self.nodes.get_mut(&id) else { continue };
             node.in_transaction = false;
@@ -393,10 +475,21 @@ fn list(nodes: &[Id]) -> String {
 
 /// Connects and sets the session up. The second value says why `session_replication_role` could not be set: only what
 /// needs it fails then.
-async fn connect(id: Id, conninfo: &str, report: &Report) -> Result<(Session, Option<String>), String> {
+///
+/// `read_only`: the server itself refuses every change in this session.
+async fn connect(
+    id: Id,
+    conninfo: &str,
+    report: &Report,
+    read_only: bool,
+) -> Result<(Session, Option<String>), String> {
+    let mut on_connect = vec!["set datestyle to 'ISO'".to_owned()];
+    if read_only {
+        on_connect.push("set default_transaction_read_only to on".to_owned());
+    }
     let options = SessionOptions {
         application_name: "slonik".to_owned(),
-        on_connect: vec!["set datestyle to 'ISO'".to_owned()],
+        on_connect,
         notice: Some(report.notice_sink()),
         ..SessionOptions::default()
     };

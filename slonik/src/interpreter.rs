@@ -1,10 +1,11 @@
 //! Execution of a script: blocks, `try`, transactions.
 
-use trunkline_grammar::{Command, Id, Script, SourceMap, Statement, StatementKind, TryBlock};
+use trunkline_grammar::{Command, Id, Script, SourceMap, Span, Statement, StatementKind, TryBlock};
 use trunkline_sql::Cluster;
 use trunkline_sql::admin::{self, Call, Locks};
 
 use crate::Options;
+use crate::aftermath::Aftermath;
 use crate::connections::Connections;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -29,6 +30,11 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Whether this is the body of a `try`.
+    pub(crate) fn in_try(self) -> bool {
+        self.in_try
+    }
+
     /// Whether an automatic wait is allowed here. Once a `try` block holds locks, what it waited for could never
     /// arrive.
     pub(crate) fn may_wait(self) -> bool {
@@ -67,6 +73,10 @@ pub(crate) struct Interpreter<'a> {
     pub(crate) report: Report,
     pub(crate) options: Options,
     pub(crate) block: Block,
+    /// How things stand if the script ends here.
+    pub(crate) aftermath: Aftermath,
+    /// `lock set` statements of the `try` block that are still to come: (set, origin). The first takes all of them.
+    pub(crate) locks_ahead: Vec<(Id, Id)>,
     sources: &'a SourceMap,
 }
 
@@ -80,6 +90,7 @@ impl<'a> Interpreter<'a> {
         interrupt: Interrupt,
         options: Options,
     ) -> Self {
+        let aftermath = interrupt.aftermath().clone();
         let connections = Connections::new(cluster.clone(), report.clone(), interrupt, script, sources);
         memory.start_script();
         Self {
@@ -89,33 +100,69 @@ impl<'a> Interpreter<'a> {
             report,
             options,
             block: Block::default(),
+            aftermath,
+            locks_ahead: Vec::new(),
             sources,
         }
     }
 
     /// Executes the statements of a script.
     pub(crate) async fn run(&mut self, script: &Script) -> Result<(), Stop> {
-        self.run_block(&script.statements, false).await
+        let outcome = self.run_block(&script.statements, false).await;
+        if outcome == Err(Stop::Failed) {
+            for line in self.aftermath.locked_sets() {
+                self.report.say(&line);
+            }
+        }
+        outcome
     }
 
-    async fn run_block(&mut self, statements: &[Statement], in_try: bool) -> Result<(), Stop> {
+    /// `file:line` of a place in the script.
+    pub(crate) fn location(&self, span: Span) -> String {
+        self.sources.location(span)
+    }
+
+    /// Connects to all nodes, asks them for their newest events, and enters the block. The answer is the block around it.
+    pub(crate) async fn begin_block(&mut self, statements: &[Statement], in_try: bool) -> Block {
         let outer = std::mem::replace(&mut self.block, Block { in_try, counted: 0 });
+        self.locks_ahead.clear();
+        if in_try {
+            self.locks_ahead
+                .extend(statements.iter().filter_map(|statement| match &statement.kind {
+                    StatementKind::Command(Command::LockSet { id, origin }) => Some((*id, *origin)),
+                    _ => None,
+                }));
+        }
         if let Some(first) = statements.first() {
-            self.report.set_place(self.sources.location(first.span));
+            self.report.set_place(self.location(first.span));
         }
         self.connections.open_all().await;
         self.remember_events().await;
+        outer
+    }
+
+    /// Leaves a block for the one around it.
+    pub(crate) fn end_block(&mut self, outer: Block) {
+        self.block = outer;
+    }
+
+    async fn run_block(&mut self, statements: &[Statement], in_try: bool) -> Result<(), Stop> {
+        let outer = self.begin_block(statements, in_try).await;
         for statement in statements {
+            let place = self.location(statement.span);
+            if !in_try {
+                self.aftermath.begin(&place);
+            }
             match &statement.kind {
                 StatementKind::Try(block) => Box::pin(self.run_try(block)).await?,
                 StatementKind::Command(Command::Exit { code }) => return Err(Stop::Exit(*code)),
                 StatementKind::Command(command) => {
-                    self.report.set_place(self.sources.location(statement.span));
+                    self.report.set_place(place);
                     self.run_command(command, in_try).await?;
                 }
             }
         }
-        self.block = outer;
+        self.end_block(outer);
         Ok(())
     }
 
@@ -124,18 +171,34 @@ impl<'a> Interpreter<'a> {
         self.report.quiet(false);
         let outcome = match outcome {
             Ok(()) if in_try => Ok(()),
-            Ok(()) => self.connections.commit_all().await,
+            Ok(()) => self.commit_all().await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = outcome {
             failure.print(&self.report);
-            self.connections.rollback_all().await;
+            self.rollback_all().await;
             return Err(Stop::Failed);
         }
+        self.count(command);
+        Ok(())
+    }
+
+    /// Counts a statement of the block; after the first one nothing may wait in a `try` block.
+    pub(crate) fn count(&mut self, command: &Command) {
         if !matches!(command, Command::Echo { .. } | Command::Date { .. }) {
             self.block.counted += 1;
         }
+    }
+
+    async fn commit_all(&mut self) -> Result<(), Failure> {
+        self.connections.commit_all().await?;
+        self.aftermath.committed();
         Ok(())
+    }
+
+    async fn rollback_all(&mut self) {
+        self.connections.rollback_all().await;
+        self.aftermath.rolled_back();
     }
 
     async fn run_try(&mut self, block: &TryBlock) -> Result<(), Stop> {
@@ -144,7 +207,7 @@ impl<'a> Interpreter<'a> {
         self.block = outer;
         match outcome {
             Ok(()) => {
-                if let Err(failure) = self.connections.commit_all().await {
+                if let Err(failure) = self.commit_all().await {
                     failure.print(&self.report);
                     return Err(Stop::Failed);
                 }
@@ -154,7 +217,7 @@ impl<'a> Interpreter<'a> {
                 }
             }
             Err(Stop::Failed) => {
-                self.connections.rollback_all().await;
+                self.rollback_all().await;
                 match &block.on_error {
                     Some(handler) => self.run_block(handler, false).await,
                     None => Err(Stop::Failed),
@@ -177,6 +240,18 @@ impl<'a> Interpreter<'a> {
                     (None, None)
                 }
             };
+            // A plan goes on from what it has foreseen.
+            let planned = self.connections.rehearsal().map(|rehearsal| {
+                let known = rehearsal.forecast.state(node).map(|state| state.local);
+                (
+                    known,
+                    rehearsal
+                        .forecast
+                        .last_event(node)
+                        .or(seqno.filter(|_| known.is_some())),
+                )
+            });
+            let (identity, seqno) = planned.unwrap_or((identity, seqno));
             self.connections.set_identity(node, identity);
             self.memory.remember(node, seqno);
         }

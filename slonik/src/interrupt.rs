@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use trunkline_sql::Session;
 
+use crate::aftermath::Aftermath;
+
 type Cancel = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How long a cancel request may take.
@@ -18,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 #[derive(Clone, Default)]
 pub struct Interrupt {
     running: Arc<Mutex<Option<Cancel>>>,
+    aftermath: Aftermath,
 }
 
 impl Interrupt {
@@ -28,6 +31,17 @@ impl Interrupt {
             // The script ends in any case; a server that does not answer cannot hold us up.
             let _ = tokio::time::timeout(LIMIT, cancel).await;
         }
+    }
+
+    /// How things stand after the interruption: what is committed, what is locked, how to go on. One line each.
+    #[must_use]
+    pub fn aftermath_text(&self) -> Vec<String> {
+        self.aftermath.interrupted()
+    }
+
+    /// How things stand, to be kept up to date.
+    pub(crate) fn aftermath(&self) -> &Aftermath {
+        &self.aftermath
     }
 
     /// Notes that `session` executes something, until the guard is dropped.

@@ -3,6 +3,7 @@
 //! A [`Slonik`] reads scripts and executes them: parse everything, say everything that is wrong, and only then connect
 //! and begin. What it knows of events survives from one script to the next, as with several files on a command line.
 
+mod aftermath;
 pub mod check;
 pub mod cli;
 mod connections;
@@ -10,8 +11,10 @@ mod failure;
 mod interpreter;
 mod interrupt;
 mod memory;
+pub mod plan;
 mod progress;
 mod report;
+
 mod statements;
 mod waits;
 
@@ -24,6 +27,7 @@ use trunkline_sql::Cluster;
 use crate::interpreter::{Interpreter, Stop};
 pub use crate::interrupt::Interrupt;
 use crate::memory::Memory;
+use crate::plan::{Plan, Rehearsal};
 use crate::report::Report;
 pub use crate::report::{Output, Terminal};
 
@@ -54,6 +58,8 @@ pub struct Slonik {
     output: Arc<dyn Output>,
     memory: Memory,
     interrupt: Interrupt,
+    /// What plans have foreseen so far, for which cluster.
+    foreseen: Option<(Cluster, Rehearsal, Memory)>,
 }
 
 impl Slonik {
@@ -65,6 +71,7 @@ impl Slonik {
             output,
             memory: Memory::default(),
             interrupt: Interrupt::default(),
+            foreseen: None,
         }
     }
 
@@ -127,5 +134,35 @@ impl Slonik {
             Err(Stop::Failed) => EXIT_FAILED,
             Err(Stop::Exit(code)) => code,
         }
+    }
+
+    /// What the script would do, as if the scripts planned before had been executed. It connects read-only and changes
+    /// nothing. None: the script has an error, which its findings tell.
+    pub async fn plan(&mut self, parsed: &mut Parsed) -> Option<Plan> {
+        if self.options.deny_warnings {
+            parsed.deny_warnings();
+        }
+        if parsed.exit_code().is_some() {
+            return None;
+        }
+        let script = parsed.script.as_ref()?;
+        let cluster = Cluster::new(&script.cluster).ok()?;
+        let before = self.foreseen.take().filter(|(of, ..)| *of == cluster);
+        let (rehearsal, mut memory) =
+            before.map_or_else(Default::default, |(_, rehearsal, memory)| (rehearsal, memory));
+        let mut interpreter = Interpreter::new(
+            cluster.clone(),
+            script,
+            &parsed.sources,
+            &mut memory,
+            Report::keeping(),
+            self.interrupt.clone(),
+            self.options,
+        );
+        interpreter.connections.begin_rehearsal(rehearsal);
+        let plan = interpreter.rehearse(script).await;
+        let rehearsal = interpreter.connections.take_rehearsal();
+        self.foreseen = rehearsal.map(|rehearsal| (cluster, rehearsal, memory));
+        Some(plan)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use trunkline_grammar::{ParseOptions, Parsed, parse_file, parse_text};
 use trunkline_slonik::cli::{self, Invocation, Request, Task};
+use trunkline_slonik::plan::dry_run;
 use trunkline_slonik::{EXIT_FAILED, Options, Output, Slonik, Terminal, check};
 
 fn main() -> ExitCode {
@@ -44,7 +45,12 @@ fn serve(request: &Request) -> std::io::Result<u8> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run(request.options, &request.files, typed))
         }
-        Task::DryRun => Err(std::io::Error::other("`--dry-run` is not part of this build")),
+        Task::DryRun => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut slonik = Slonik::new(request.options, Arc::new(Terminal));
+            let scripts = scripts(&request.files, typed);
+            Ok(runtime.block_on(dry_run(&mut slonik, scripts, request.format, &Terminal)))
+        }
     }
 }
 
@@ -79,8 +85,9 @@ async fn run(options: Options, files: &[PathBuf], typed: Vec<u8>) -> std::io::Re
     };
     // The script is not dropped before this: its connections are what is cancelled.
     running.cancel_running().await;
-    Terminal.err(&format!(
-        "slonik: stopped by {name}; the statement that was being executed is rolled back\n"
-    ));
+    Terminal.err(&format!("slonik: stopped by {name}\n"));
+    for line in running.aftermath_text() {
+        Terminal.err(&format!("slonik: {line}\n"));
+    }
     Ok(128 + number)
 }

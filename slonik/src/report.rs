@@ -42,6 +42,8 @@ pub(crate) struct Report {
 
 struct Inner {
     output: Arc<dyn Output>,
+    /// Lines kept instead of printed, while a script is only planned.
+    kept: Option<Mutex<Vec<String>>>,
     place: Mutex<String>,
     quiet: AtomicBool,
 }
@@ -51,10 +53,40 @@ impl Report {
         Self {
             inner: Arc::new(Inner {
                 output,
+                kept: None,
                 place: Mutex::default(),
                 quiet: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// A voice that prints nothing: what it hears is kept.
+    pub(crate) fn keeping() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                output: Arc::new(Terminal),
+                kept: Some(Mutex::default()),
+                place: Mutex::default(),
+                quiet: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Takes the lines that were kept.
+    pub(crate) fn take(&self) -> Vec<String> {
+        let kept = self.inner.kept.as_ref();
+        kept.map_or_else(Vec::new, |kept| {
+            std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+    }
+
+    /// Keeps a line, if lines are kept.
+    fn keep(&self, text: &str) -> bool {
+        let Some(kept) = &self.inner.kept else { return false };
+        kept.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text.to_owned());
+        true
     }
 
     /// Names the statement that the following lines belong to.
@@ -69,16 +101,25 @@ impl Report {
 
     /// A line on standard output.
     pub(crate) fn say(&self, text: &str) {
+        if self.keep(text) {
+            return;
+        }
         self.inner.output.out(&format!("{}: {text}\n", self.place()));
     }
 
     /// A line on standard error.
     pub(crate) fn complain(&self, text: &str) {
+        if self.keep(text) {
+            return;
+        }
         self.inner.output.err(&format!("{}: {text}\n", self.place()));
     }
 
     /// A line on standard error without a place in front.
     pub(crate) fn complain_bare(&self, text: &str) {
+        if self.keep(text) {
+            return;
+        }
         self.inner.output.err(&format!("{text}\n"));
     }
 

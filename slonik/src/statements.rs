@@ -3,6 +3,7 @@
 mod control;
 mod ddl;
 mod ddl_text;
+mod lock_set;
 mod maintenance;
 mod member;
 mod node;

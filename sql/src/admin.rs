@@ -12,11 +12,12 @@ mod memory;
 mod node;
 mod object;
 mod set;
+mod state;
 mod trigger;
 
 pub(crate) use activity::read as read_blocker;
 pub use activity::{Blocker, Horizon, lock_holders, older_transactions, transaction_horizon};
-pub use call::{Call, CallError, Locks};
+pub use call::{Call, CallError, Locks, Value};
 pub use confirmation::{Confirmation, confirmation_of, confirmations_of, open_subscriptions};
 pub use lag::{NodeReport, Serving, WorkerActivity, inspect};
 pub use memory::{drop_set_events, last_event, last_subscription_event, local_node_id, schema_exists};
@@ -26,14 +27,16 @@ pub use node::{
     update_reloid, upgrade_schema,
 };
 pub use object::{
-    Relation, RelationKind, highest_sequence_id, highest_table_id, matching_sequences, matching_tables, row_identity,
-    serial_sequences, written_name,
+    KeyFacts, Relation, RelationFacts, RelationKind, highest_sequence_id, highest_table_id, matching_sequences,
+    matching_tables, missing_relations, read_name, relation_facts, row_identity, sequences_of_table, serial_sequences,
+    written_name,
 };
 pub use set::{
     Standing, also_provided, create_event_sync, ddl_capture, ddl_script_complete, drop_listen, drop_path, drop_set,
-    lock_set, logswitch_start, merge_set, move_set, reshape_subscription, resubscribe_node, set_add_sequence,
-    set_add_table, set_drop_sequence, set_drop_table, set_move_sequence, set_move_table, set_origin, standing,
-    store_listen, store_path, store_set, subscribe_set, subscription_in_progress, uninstall_node, unlock_set,
-    unsubscribe_set,
+    lock_set, lock_sets, locks_sets_together, logswitch_start, merge_set, move_set, reshape_subscription,
+    resubscribe_node, set_add_sequence, set_add_table, set_drop_sequence, set_drop_table, set_move_sequence,
+    set_move_table, set_origin, standing, store_listen, store_path, store_set, subscribe_set, subscription_in_progress,
+    uninstall_node, unlock_set, unsubscribe_set,
 };
+pub use state::{KnownMember, KnownNode, KnownSet, KnownSubscription, NodeState, node_state};
 pub use trigger::{Firing, TriggerScript, trigger_script};

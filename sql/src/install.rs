@@ -132,6 +132,31 @@ pub async fn install_in<C: GenericClient>(client: &C, cluster: &Cluster) -> Resu
     })
 }
 
+/// Why a schema cannot be installed in this database, or its functions not renewed (`renew`); nothing is changed.
+///
+/// The session may itself be read only: what counts is how sessions begin here.
+pub async fn refusals<C: GenericClient>(
+    client: &C,
+    cluster: &Cluster,
+    renew: bool,
+) -> Result<Vec<Refusal>, InstallError> {
+    let mut facts = preflight::examine(client, cluster)
+        .await
+        .map_err(|e| database("examine", cluster, e))?;
+    let begins_read_only =
+        "select reset_val = 'on' from pg_catalog.pg_settings where name = 'default_transaction_read_only'";
+    let row = client.query_one(begins_read_only, &[]).await;
+    facts.read_only = row
+        .and_then(|row| row.try_get(0))
+        .map_err(|e| database("examine", cluster, e))?;
+    let purpose = if renew {
+        preflight::Purpose::NewFunctions
+    } else {
+        preflight::Purpose::NewNode
+    };
+    Ok(preflight::refusals(&facts, purpose))
+}
+
 /// Renews all functions and views of a node (`update functions`), in the caller's transaction or one of its own.
 ///
 /// Works on a schema made by the original as well: tables, triggers and data stay.

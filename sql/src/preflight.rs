@@ -74,7 +74,7 @@ pub(crate) struct Facts {
     role: String,
     may_create: bool,
     may_set_role: bool,
-    read_only: bool,
+    pub(crate) read_only: bool,
     in_recovery: bool,
     datestyle: String,
     lc_monetary: String,

@@ -21,7 +21,7 @@ pub(super) struct Document {
 
 /// What was found in one script.
 #[derive(Debug, Serialize)]
-pub(super) struct ScriptReport {
+pub(crate) struct ScriptReport {
     /// As given on the command line; `<stdin>` for standard input.
     file: String,
     /// Whether the script would be executed.
@@ -102,7 +102,7 @@ impl Document {
 }
 
 impl ScriptReport {
-    pub(super) fn of(parsed: &Parsed) -> Self {
+    pub(crate) fn of(parsed: &Parsed) -> Self {
         let whole = Span {
             source: 0,
             start: 0,

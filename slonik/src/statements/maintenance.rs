@@ -23,6 +23,20 @@ impl Interpreter<'_> {
             .await?;
         // Nobody calls configuration functions while they are replaced.
         self.connections.lock(id, Locks::EventAndConfig).await?;
+        if self.connections.rehearses() {
+            self.rehearse_new_functions(id).await?;
+        } else {
+            self.renew_functions(id).await?;
+        }
+        let version = version.unwrap_or_default();
+        self.connections
+            .run(id, &admin::upgrade_schema(&self.cluster, Some(&version)))
+            .await?;
+        self.connections.run(id, &admin::notify_restart(&self.cluster)).await?;
+        Ok(())
+    }
+
+    async fn renew_functions(&mut self, id: Id) -> Result<(), Failure> {
         let cluster = self.cluster.clone();
         let wrap = Failure::of_install(id, self.cluster.name());
         let report = self
@@ -36,11 +50,6 @@ impl Interpreter<'_> {
         for warning in report.warnings {
             self.report.say(&format!("warning: node {id}: {warning}"));
         }
-        let version = version.unwrap_or_default();
-        self.connections
-            .run(id, &admin::upgrade_schema(&self.cluster, Some(&version)))
-            .await?;
-        self.connections.run(id, &admin::notify_restart(&self.cluster)).await?;
         Ok(())
     }
 

@@ -39,8 +39,7 @@ impl Interpreter<'_> {
         let comment = comment.as_deref().unwrap_or(default);
         let mut wanted = *id;
         for name in names {
-            let identity = admin::row_identity(&self.cluster, &name, key.as_deref());
-            let index = self.connections.run(origin, &identity).await?.unwrap_or_default();
+            let index = self.row_identity(origin, &name, key.as_deref()).await?;
             let table = self.next_id(Member::Table, wanted.take()).await?;
             let call = admin::set_add_table(&self.cluster, *set_id, table, &name, &index, comment);
             self.submit(Submission {
@@ -51,9 +50,7 @@ impl Interpreter<'_> {
             })
             .await?;
             if *add_sequences {
-                let session = self.connections.session(origin).await?;
-                let sequences = admin::serial_sequences(session, &self.cluster, &name).await?;
-                for sequence in sequences {
+                for sequence in self.sequences_of(origin, &name).await? {
                     let written = admin::written_name(&sequence.schema, &sequence.name);
                     self.add_sequence(origin, *set_id, None, &written, &format!("sequence for {name}"))
                         .await?;
@@ -119,6 +116,41 @@ impl Interpreter<'_> {
         outcome
     }
 
+    /// Name of the index that identifies the rows of a table.
+    async fn row_identity(&mut self, origin: Id, name: &str, key: Option<&str>) -> Result<String, Failure> {
+        if !self.connections.rehearses() {
+            let call = admin::row_identity(&self.cluster, name, key);
+            return Ok(self.connections.run(origin, &call).await?.unwrap_or_default());
+        }
+        // From the catalogs: the stored function may not be there yet. What is wrong with the key is told with the call.
+        let session = self.connections.session(origin).await?;
+        let facts = match (key, admin::read_name(name)) {
+            (Some(key), _) => return Ok(key.to_owned()),
+            (None, Some((schema, name))) => admin::relation_facts(session, &schema, &name).await,
+            (None, None) => Ok(None),
+        };
+        let facts = facts.map_err(Failure::of_query("primary key of a table"))?;
+        let keys = facts.map(|facts| facts.keys).unwrap_or_default();
+        let primary = keys.into_iter().find(|key| key.primary);
+        Ok(primary.map(|key| key.name).unwrap_or_default())
+    }
+
+    /// The sequences that belong to columns of a table.
+    async fn sequences_of(&mut self, origin: Id, name: &str) -> Result<Vec<Relation>, Failure> {
+        let installed = self
+            .connections
+            .rehearsal()
+            .is_none_or(|rehearsal| rehearsal.is_installed(origin));
+        let session = self.connections.session(origin).await?;
+        if installed {
+            return Ok(admin::serial_sequences(session, &self.cluster, name).await?);
+        }
+        let Some((schema, name)) = admin::read_name(name) else {
+            return Ok(Vec::new());
+        };
+        Ok(admin::sequences_of_table(session, &quoted(&schema, &name)).await?)
+    }
+
     /// Finds the set's origin, makes a SYNC there and commits it, then begins the transaction that adds.
     ///
     /// The SYNC must be older than whatever the new triggers log; it is committed by itself, so that it is visible
@@ -144,6 +176,10 @@ impl Interpreter<'_> {
 
     /// Asks the nodes of the preamble in order.
     async fn find_origin(&mut self, set: Id) -> Result<Id, Failure> {
+        if let Some(rehearsal) = self.connections.rehearsal() {
+            let origin = rehearsal.forecast.origin_of(set);
+            return origin.ok_or_else(|| Failure::Refused(format!("unable to determine the origin for set {set}")));
+        }
         for node in self.connections.nodes() {
             let Some(session) = self.connections.open_session(node) else {
                 continue;
@@ -187,6 +223,14 @@ impl Interpreter<'_> {
         if let Some(id) = wanted {
             return Ok(id);
         }
+        let none_left = || Failure::Refused("no number is left; give `id`".to_owned());
+        if let Some(rehearsal) = self.connections.rehearsal() {
+            let next = match member {
+                Member::Table => rehearsal.forecast.next_table(),
+                Member::Sequence => rehearsal.forecast.next_sequence(),
+            };
+            return next.ok_or_else(none_left);
+        }
         let mut highest = 0;
         for node in self.connections.nodes() {
             let cluster = self.cluster.clone();
@@ -202,10 +246,16 @@ impl Interpreter<'_> {
             };
             highest = highest.max(found.map_err(Failure::of_query(&question))?);
         }
-        highest
-            .checked_add(1)
-            .ok_or_else(|| Failure::Refused("no number is left; give `id`".to_owned()))
+        highest.checked_add(1).ok_or_else(none_left)
     }
+}
+
+fn quoted(schema: &str, name: &str) -> String {
+    format!(
+        "{}.{}",
+        trunkline_sql::quote_ident(schema),
+        trunkline_sql::quote_ident(name)
+    )
 }
 
 fn written(relation: &Relation) -> String {

@@ -24,6 +24,9 @@ impl Interpreter<'_> {
     /// Installs the cluster schema on `node`, inside its transaction.
     async fn install(&mut self, node: Id) -> Result<(), Failure> {
         self.begin_for_install(node).await?;
+        if self.connections.rehearses() {
+            return self.rehearse_install(node).await;
+        }
         let cluster = self.cluster.clone();
         let wrap = Failure::of_install(node, self.cluster.name());
         let report = self
@@ -56,17 +59,7 @@ impl Interpreter<'_> {
         // From here on the event node's configuration and events stand still.
         self.begin(event_node).await?;
         self.connections.lock(event_node, Locks::EventAndConfig).await?;
-        let session = self.connections.session(event_node).await?;
-        let mut copy = admin::read_configuration(session, &self.cluster).await?;
-        if let Some(seqno) = self.highest_known_event(id, &[id]).await? {
-            copy.knows_event(id, seqno);
-        }
-        self.connections
-            .run_all(id, &admin::copy_configuration(&self.cluster, &copy, id))
-            .await?;
-        self.connections
-            .run_all(id, &admin::adopt(&self.cluster, &copy, id))
-            .await?;
+        self.hand_over_configuration(event_node, id).await?;
 
         let store = admin::store_node(&self.cluster, id, comment);
         self.submit(Submission {
@@ -87,6 +80,26 @@ impl Interpreter<'_> {
         self.connections.set_identity(id, Some(id));
         self.memory.store_node(id);
         Ok(())
+    }
+
+    /// The new node takes over what the event node knows, as of one moment.
+    async fn hand_over_configuration(&mut self, event_node: Id, id: Id) -> Result<(), Failure> {
+        if let Some(rehearsal) = self.connections.rehearsal() {
+            rehearsal.forecast.copy_configuration(event_node, id);
+            rehearsal.work(id, format!("take over the configuration of node {event_node}"));
+            return Ok(());
+        }
+        let session = self.connections.session(event_node).await?;
+        let mut copy = admin::read_configuration(session, &self.cluster).await?;
+        if let Some(seqno) = self.highest_known_event(id, &[id]).await? {
+            copy.knows_event(id, seqno);
+        }
+        self.connections
+            .run_all(id, &admin::copy_configuration(&self.cluster, &copy, id))
+            .await?;
+        self.connections
+            .run_all(id, &admin::adopt(&self.cluster, &copy, id))
+            .await
     }
 
     /// Waits until the event node has the last events of the nodes that go, then drops them.
@@ -116,6 +129,9 @@ impl Interpreter<'_> {
         let Some(seqno) = self.highest_known_event(dropped, all).await? else {
             return Ok(());
         };
+        if self.connections.rehearses() {
+            return self.rehearse_confirmation(event_node, &[(dropped, seqno)]).await;
+        }
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
         loop {
             let session = self.connections.session(event_node).await?;
@@ -171,11 +187,19 @@ impl Interpreter<'_> {
         self.report.quiet(true);
         let call = admin::uninstall_node(&self.cluster);
         self.connections.run(id, &call).await?;
-        let cluster = self.cluster.clone();
-        let wrap = Failure::of_install(id, self.cluster.name());
-        self.connections
-            .work(id, async |client| install::uninstall(client, &cluster).await, wrap)
-            .await?;
+        if let Some(rehearsal) = self.connections.rehearsal() {
+            rehearsal.forecast.uninstall(id);
+            rehearsal.work(
+                id,
+                "drop the cluster schema and with it the triggers on the tables".to_owned(),
+            );
+        } else {
+            let cluster = self.cluster.clone();
+            let wrap = Failure::of_install(id, self.cluster.name());
+            self.connections
+                .work(id, async |client| install::uninstall(client, &cluster).await, wrap)
+                .await?;
+        }
         self.connections.commit(id).await?;
         self.connections.disconnect(id);
         self.memory.remember(id, None);
@@ -198,6 +222,14 @@ impl Interpreter<'_> {
 
     /// On the copy of the provider's database, which still says it is the provider.
     pub(super) async fn clone_finish(&mut self, id: Id, provider: Id) -> Result<(), Failure> {
+        self.connections.session(id).await?;
+        // On a node at work it would throw its confirmations away.
+        if let Some(other) = self.connections.identity(id).filter(|other| *other != provider) {
+            return Err(Failure::Refused(format!(
+                "the database specified in {} is no copy of node {provider}: it says it is node {other}",
+                self.connections.declared(id)
+            )));
+        }
         self.begin(id).await?;
         let call = admin::clone_node_finish(&self.cluster, id, provider);
         self.connections.run(id, &call).await?;

@@ -1,7 +1,7 @@
 //! Subscriptions.
 
 use trunkline_grammar::Id;
-use trunkline_sql::admin::{self, Call, Locks};
+use trunkline_sql::admin::{self, Call, Locks, Standing};
 
 use crate::failure::Failure;
 use crate::interpreter::{Interpreter, Leads, Submission};
@@ -18,12 +18,7 @@ impl Interpreter<'_> {
     ) -> Result<(), Failure> {
         self.must_be_itself(provider).await?;
         self.wait_until_caught_up(provider, CaughtUpWith::AllBut(&[])).await?;
-        let session = self.connections.session(provider).await?;
-        let standing = admin::standing(session, &self.cluster, id, receiver)
-            .await
-            .map_err(Failure::of_query(&format!(
-                "origin of set {id} as node {provider} knows it"
-            )))?;
+        let standing = self.standing_of(id, provider, receiver).await?;
         let Some(origin) = standing.origin else {
             return Err(Failure::Plain(format!(
                 "error: can not determine set origin for set {id}"
@@ -54,13 +49,7 @@ impl Interpreter<'_> {
         provider: Id,
         receiver: Id,
     ) -> Result<(), Failure> {
-        let cluster = self.cluster.clone();
-        let session = self.connections.session(origin).await?;
-        let others = admin::also_provided(session, &cluster, set, origin, provider, receiver)
-            .await
-            .map_err(Failure::of_query(&format!(
-                "sets of node {origin} that node {receiver} receives"
-            )))?;
+        let others = self.also_provided(set, origin, provider, receiver).await?;
         if others.is_empty() {
             return Ok(());
         }
@@ -72,6 +61,38 @@ impl Interpreter<'_> {
             named.join(", ")
         ));
         self.resubscribe_node(origin, provider, receiver).await
+    }
+
+    /// The receiver's other sets of the origin that come from another provider.
+    async fn also_provided(&mut self, set: Id, origin: Id, provider: Id, receiver: Id) -> Result<Vec<Id>, Failure> {
+        if let Some(rehearsal) = self.connections.rehearsal() {
+            return Ok(rehearsal.forecast.also_provided(set, origin, provider, receiver));
+        }
+        let cluster = self.cluster.clone();
+        let session = self.connections.session(origin).await?;
+        admin::also_provided(session, &cluster, set, origin, provider, receiver)
+            .await
+            .map_err(Failure::of_query(&format!(
+                "sets of node {origin} that node {receiver} receives"
+            )))
+    }
+
+    /// The set's origin and the receiver's provider, as the new provider knows them.
+    async fn standing_of(&mut self, set: Id, provider: Id, receiver: Id) -> Result<Standing, Failure> {
+        if let Some(rehearsal) = self.connections.rehearsal() {
+            let state = rehearsal.forecast.state(provider);
+            let subscription = state.and_then(|state| state.subscriptions.get(&(set, receiver)));
+            return Ok(Standing {
+                origin: rehearsal.forecast.origin_of(set),
+                provider: subscription.map(|subscription| subscription.provider),
+            });
+        }
+        let session = self.connections.session(provider).await?;
+        admin::standing(session, &self.cluster, set, receiver)
+            .await
+            .map_err(Failure::of_query(&format!(
+                "origin of set {set} as node {provider} knows it"
+            )))
     }
 
     pub(super) async fn resubscribe_node(&mut self, origin: Id, provider: Id, receiver: Id) -> Result<(), Failure> {
@@ -93,14 +114,16 @@ impl Interpreter<'_> {
         set: Option<Id>,
         receiver: Id,
     ) -> Result<(), Failure> {
-        let locks = Locks::EventAndConfig;
-        self.submit_unremembered(Submission {
+        let submission = Submission {
             node: origin,
-            locks,
+            locks: Locks::EventAndConfig,
             call,
             leads: Leads::Yes,
-        })
-        .await?;
+        };
+        if self.connections.rehearses() {
+            return self.submit(submission).await;
+        }
+        self.submit_unremembered(submission).await?;
         let session = self.connections.session(origin).await?;
         let seqno = admin::last_subscription_event(session, &self.cluster, set, receiver)
             .await

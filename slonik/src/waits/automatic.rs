@@ -65,6 +65,15 @@ impl Interpreter<'_> {
                 CaughtUpWith::AllBut(_) => wanted.push((other, newest)),
                 CaughtUpWith::DroppedSets => {
                     // What cannot be asked now was already reported when the block began.
+                    if let Some(rehearsal) = self.connections.rehearsal()
+                        && (rehearsal.planned_event(newest).is_some() || !rehearsal.is_installed(other))
+                    {
+                        let drops = rehearsal
+                            .planned_event(newest)
+                            .is_some_and(|event| event.starts_with("DROP_SET"));
+                        wanted.extend(drops.then_some((other, newest)));
+                        continue;
+                    }
                     let Some(session) = self.connections.open_session(other) else {
                         continue;
                     };
@@ -81,6 +90,9 @@ impl Interpreter<'_> {
     pub(crate) async fn wait_until_confirmed(&mut self, node: Id, wanted: &[(Id, i64)]) -> Result<(), Failure> {
         if wanted.is_empty() {
             return Ok(());
+        }
+        if self.connections.rehearses() {
+            return self.rehearse_confirmation(node, wanted).await;
         }
         let origins: Vec<Id> = wanted.iter().map(|(origin, _)| *origin).collect();
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());

@@ -23,6 +23,10 @@ impl Interpreter<'_> {
         timeout: u32,
     ) -> Result<(), Failure> {
         let wanted = self.events_to_wait_for(origin)?;
+        if self.connections.rehearses() {
+            self.rehearse_wait_for_event(&wanted, confirmed, wait_on, timeout).await;
+            return Ok(());
+        }
         let origins: Vec<Id> = wanted.iter().map(|(origin, _)| *origin).collect();
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
         let deadline = (timeout > 0).then(|| Instant::now() + Duration::from_secs(timeout.into()));
@@ -109,6 +113,10 @@ impl Interpreter<'_> {
 
     /// Before `merge set`: waits until the copies of both sets are confirmed.
     pub(crate) async fn wait_for_subscriptions(&mut self, origin: Id, sets: [Id; 2]) -> Result<(), Failure> {
+        if self.connections.rehearses() {
+            self.rehearse_copies(origin, sets);
+            return Ok(());
+        }
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
         loop {
             let mut busy = false;

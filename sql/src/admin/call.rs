@@ -21,16 +21,29 @@ pub enum Locks {
 }
 
 impl Locks {
+    /// The tables that are locked, in that order.
+    #[must_use]
+    pub fn tables(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Event => &["sl_event_lock"],
+            Self::Config => &["sl_config_lock"],
+            Self::EventAndConfig => &["sl_event_lock", "sl_config_lock"],
+        }
+    }
+
     /// The statement that takes them.
     #[must_use]
     pub fn call(self, cluster: &Cluster) -> Option<Call> {
-        let template = match self {
-            Self::None => return None,
-            Self::Event => "lock table @NAMESPACE@.sl_event_lock",
-            Self::Config => "lock table @NAMESPACE@.sl_config_lock",
-            Self::EventAndConfig => "lock table @NAMESPACE@.sl_event_lock, @NAMESPACE@.sl_config_lock",
-        };
-        Some(Call::statement(cluster.sql(template)))
+        if self == Self::None {
+            return None;
+        }
+        let tables: Vec<String> = self
+            .tables()
+            .iter()
+            .map(|table| format!("{}.{table}", cluster.namespace()))
+            .collect();
+        Some(Call::statement(format!("lock table {}", tables.join(", "))))
     }
 }
 
@@ -40,6 +53,41 @@ pub struct Call {
     sql: String,
     shown: String,
     secrets: Vec<(String, String)>,
+    function: Option<&'static str>,
+    arguments: Vec<Value>,
+    asks: bool,
+}
+
+/// An argument of a stored function, for whoever foresees what a call will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A number.
+    Int(i64),
+    /// A truth value.
+    Bool(bool),
+    /// Text.
+    Text(String),
+    /// NULL.
+    Null,
+    /// A connection string. Its text is not told; only why it could not be read, if so.
+    Conninfo(Option<String>),
+    /// Node numbers.
+    Ids(Vec<i32>),
+}
+
+impl From<&Argument<'_>> for Value {
+    fn from(argument: &Argument<'_>) -> Self {
+        match *argument {
+            Argument::Int(number) => Self::Int(number),
+            Argument::Bool(yes) => Self::Bool(yes),
+            Argument::Text(text) | Argument::MaybeText(Some(text)) => Self::Text(text.to_owned()),
+            Argument::MaybeText(None) => Self::Null,
+            Argument::Conninfo(text) => {
+                Self::Conninfo(crate::conninfo::parse(text).err().map(|error| error.to_string()))
+            }
+            Argument::Ids(ids) => Self::Ids(ids.to_vec()),
+        }
+    }
 }
 
 impl fmt::Debug for Call {
@@ -79,11 +127,14 @@ impl Call {
             shown: sql.clone(),
             sql,
             secrets: Vec::new(),
+            function: None,
+            arguments: Vec::new(),
+            asks: false,
         }
     }
 
     /// `select "_C".name(arguments)`.
-    pub(crate) fn function(cluster: &Cluster, name: &str, arguments: &[Argument<'_>]) -> Self {
+    pub(crate) fn function(cluster: &Cluster, name: &'static str, arguments: &[Argument<'_>]) -> Self {
         let (mut sql, mut shown) = (String::new(), String::new());
         let mut secrets = Vec::new();
         for argument in arguments {
@@ -116,7 +167,34 @@ impl Call {
             sql: format!("{head}{sql})"),
             shown: format!("{head}{shown})"),
             secrets,
+            function: Some(name),
+            arguments: arguments.iter().map(Value::from).collect(),
+            asks: false,
         }
+    }
+
+    /// Notes that the call only asks and changes nothing.
+    pub(crate) fn asking(mut self) -> Self {
+        self.asks = true;
+        self
+    }
+
+    /// The stored function that is called; None: another statement.
+    #[must_use]
+    pub fn stored_function(&self) -> Option<&'static str> {
+        self.function
+    }
+
+    /// What the stored function gets.
+    #[must_use]
+    pub fn arguments(&self) -> &[Value] {
+        &self.arguments
+    }
+
+    /// Whether it only asks and changes nothing.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.asks
     }
 
     /// Runs the statement; the answer is the first column of the last row, if there is one.

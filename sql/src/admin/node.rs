@@ -85,7 +85,7 @@ pub fn update_reloid(cluster: &Cluster, set: i32, only_on: Option<i32>) -> Call 
 #[must_use]
 pub fn upgrade_schema(cluster: &Cluster, from: Option<&str>) -> Call {
     match from {
-        None => Call::function(cluster, "slonyVersion", &[]),
+        None => Call::function(cluster, "slonyVersion", &[]).asking(),
         Some(version) => Call::function(cluster, "upgradeSchema", &[MaybeText(Some(version))]),
     }
 }
@@ -169,7 +169,8 @@ pub async fn read_configuration(client: &Client, cluster: &Cluster) -> Result<No
 #[must_use]
 pub fn copy_configuration(cluster: &Cluster, copy: &NodeCopy, id: i32) -> Vec<Call> {
     let mut calls = Vec::new();
-    let mut call = |name: &str, arguments: &[Argument<'_>]| calls.push(Call::function(cluster, name, arguments));
+    let mut call =
+        |name: &'static str, arguments: &[Argument<'_>]| calls.push(Call::function(cluster, name, arguments));
     // A path stored early leaves a placeholder of the new node on the event node; it knows itself better.
     for (node, active, comment) in copy.nodes.iter().filter(|(node, ..)| *node != id) {
         call("storeNode_int", &[Int((*node).into()), MaybeText(comment.as_deref())]);

@@ -52,6 +52,24 @@ calls_with_numbers! {
     uninstall_node = "uninstallNode" ();
 }
 
+/// `tl_lockSets`: several sets at once, no event.
+#[must_use]
+pub fn lock_sets(cluster: &Cluster, sets: &[i32]) -> Call {
+    Call::function(cluster, "tl_lockSets", &[Argument::Ids(sets)])
+}
+
+/// Whether the node has `tl_lockSets`; one that the original made has not.
+pub async fn locks_sets_together(client: &Client, cluster: &Cluster) -> Result<bool, tokio_postgres::Error> {
+    let signature = format!("{}.tl_lockSets(pg_catalog.int4[])", cluster.namespace());
+    client
+        .query_one(
+            "select pg_catalog.to_regprocedure($1::pg_catalog.text) is not null",
+            &[&signature],
+        )
+        .await?
+        .try_get(0)
+}
+
 /// `createEvent('_C', 'SYNC')`.
 #[must_use]
 pub fn create_event_sync(cluster: &Cluster) -> Call {
@@ -141,7 +159,7 @@ pub fn set_add_sequence(cluster: &Cluster, set: i32, sequence: i32, name: &str, 
 /// `isSubscriptionInProgress`.
 #[must_use]
 pub fn subscription_in_progress(cluster: &Cluster, set: i32) -> Call {
-    Call::function(cluster, "isSubscriptionInProgress", &[Int(set.into())])
+    Call::function(cluster, "isSubscriptionInProgress", &[Int(set.into())]).asking()
 }
 
 /// `ddlCapture`: stores and runs one statement of a script. `nodes`: a comma list, None for all.

@@ -289,11 +289,11 @@ begin
 end
 $trunkline$;
 
--- Takes a lock on all tables of a set at once. Applications write to several of them in an order of their own: who meets us half way
+-- Takes a lock on all tables of the sets at once. Applications write to several of them in an order of their own: who meets us half way
 -- would be in a deadlock with us, and a second later one of both would fail. So an attempt gives up well before the server looks for
 -- deadlocks, lets go of everything, and is made anew with more patience; meanwhile nobody queues behind us for longer than that.
 -- Gives up for good when the caller's lock_timeout has passed (0: never).
-create or replace function @NAMESPACE@.tl_lockTablesOfSet(p_set_id integer, p_mode text) returns void
+create or replace function @NAMESPACE@.tl_lockTablesOfSets(p_set_ids integer[], p_mode text) returns void
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
@@ -308,7 +308,7 @@ begin
     select string_agg(format('only %I.%I', t.tab_nspname, t.tab_relname), ', ' order by t.tab_id)
     into v_tables
     from @NAMESPACE@.sl_table t
-    where t.tab_set = p_set_id;
+    where t.tab_set = any (p_set_ids);
     if v_tables is null then
         return;
     end if;
@@ -334,6 +334,14 @@ begin
 end
 $trunkline$;
 
+-- The same for one set.
+create or replace function @NAMESPACE@.tl_lockTablesOfSet(p_set_id integer, p_mode text) returns void
+    language sql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select @NAMESPACE@.tl_lockTablesOfSets(array[p_set_id], p_mode)
+$trunkline$;
+
 -- Keeps writers out of the set's tables until unlockSet() or moveSet(). Returns the set's number.
 -- Waits for every transaction that writes to one of them; readers are not disturbed.
 -- Locks: config lock; SHARE ROW EXCLUSIVE on each table. Event: none.
@@ -341,19 +349,37 @@ create or replace function @NAMESPACE@.lockSet(p_set_id integer) returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
+begin
+    perform @NAMESPACE@.tl_lockSets(array[p_set_id]);
+    return p_set_id;
+end
+$trunkline$;
+
+-- The same for several sets: all tables of all of them are locked in one step, or none. Returns how many sets.
+-- Locks: config lock; SHARE ROW EXCLUSIVE on each table. Event: none.
+create or replace function @NAMESPACE@.tl_lockSets(p_set_ids integer[]) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
 declare
+    v_set_id integer;
     v_table record;
 begin
     lock table @NAMESPACE@.sl_config_lock;
-    perform @NAMESPACE@.tl_requireLocalSet(p_set_id);
-    if exists (select from @NAMESPACE@.sl_set s where s.set_id = p_set_id and s.set_locked is not null) then
-        raise exception using
-            errcode = 'object_not_in_prerequisite_state',
-            message = format('Slony-I: set %s is already locked', p_set_id);
-    end if;
-    perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'share row exclusive');
+    foreach v_set_id in array p_set_ids loop
+        perform @NAMESPACE@.tl_requireLocalSet(v_set_id);
+        if exists (select from @NAMESPACE@.sl_set s where s.set_id = v_set_id and s.set_locked is not null) then
+            raise exception using
+                errcode = 'object_not_in_prerequisite_state',
+                message = format('Slony-I: set %s is already locked', v_set_id);
+        end if;
+    end loop;
+    perform @NAMESPACE@.tl_lockTablesOfSets(p_set_ids, 'share row exclusive');
     for v_table in
-        select t.tab_nspname, t.tab_relname from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
+        select t.tab_nspname, t.tab_relname
+        from @NAMESPACE@.sl_table t
+        where t.tab_set = any (p_set_ids)
+        order by t.tab_id
     loop
         execute format(
             'create trigger %I before insert or update or delete on %I.%I for each row execute procedure %I.lockedset(%L)',
@@ -362,8 +388,8 @@ begin
     end loop;
     update @NAMESPACE@.sl_set s
     set set_locked = txid_snapshot_xmax(txid_current_snapshot())
-    where s.set_id = p_set_id;
-    return p_set_id;
+    where s.set_id = any (p_set_ids);
+    return cardinality(p_set_ids);
 end
 $trunkline$;
 

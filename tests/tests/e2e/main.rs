@@ -23,6 +23,7 @@ mod replica_triggers;
 mod sets;
 mod slonik_genuine;
 mod slonik_nodes;
+mod slonik_plan;
 mod slonik_scripts;
 mod slonik_waits;
 mod throwaway;
