@@ -2,16 +2,16 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// One row of `sl_log_1`, `sl_log_2` or `sl_log_script`.
+/// One row of `sl_log_1` or `sl_log_2`.
 #[derive(Debug, Clone)]
 pub struct LogRow {
     /// The whole tuple as it came, for forwarding it unchanged.
     pub raw: Bytes,
-    /// `log_tableid`; None for rows of a script.
+    /// `log_tableid`; None only for rows that a foreign hand wrote.
     pub table: Option<i32>,
     /// `log_actionseq`.
     pub action: i64,
-    /// `log_tablenspname`; empty for rows of a script.
+    /// `log_tablenspname`.
     pub schema: Bytes,
     /// `log_tablerelname`.
     pub relation: Bytes,
@@ -24,16 +24,6 @@ pub struct LogRow {
 }
 
 impl LogRow {
-    /// `log_txid`: the second column of the tuple.
-    #[must_use]
-    pub fn txid(&self) -> Option<i64> {
-        // Count (2), length and value of log_origin (4 + 4), length of log_txid (4).
-        self.raw
-            .get(14..22)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(i64::from_be_bytes)
-    }
-
     /// Bytes the row occupies, for bounding buffers.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -286,7 +276,6 @@ pub(crate) mod tests {
         assert!(decoder.is_complete());
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].table, rows[0].action, rows[0].command), (Some(7), 5, b'I'));
-        assert_eq!(rows[0].txid(), Some(700));
         assert_eq!(rows[0].arguments[1], None);
         assert_eq!(rows[0].arguments[3].as_deref(), Some(&b""[..]));
         assert_eq!(rows[0].raw, tuples[0]);

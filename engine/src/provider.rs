@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use trunkline_sql::log_selection::{LogSelection, LogTables, SEQUENCE_VALUES};
+use trunkline_sql::script::{self, ScriptPlace, ScriptRow};
+use trunkline_sql::snapshot::Window;
 use trunkline_sql::{ConnectError, Session, error_text};
 
 use crate::log_row::{DecodeError, Decoder, LogRow};
@@ -72,6 +74,16 @@ pub enum ProviderError {
         node: i32,
         /// What is wrong.
         source: DecodeError,
+    },
+    /// A row of a script that was there a moment ago.
+    #[error("node {node}: row {action} of a script of node {origin} is gone from sl_log_script; looking again")]
+    ScriptGone {
+        /// The node.
+        node: i32,
+        /// Origin of the script.
+        origin: i32,
+        /// `log_actionseq`.
+        action: i64,
     },
     /// The COPY stream ended early.
     #[error("node {node}: the stream of log rows ended early")]
@@ -185,13 +197,7 @@ impl Provider {
         node: &Node,
         mut selection: LogSelection<'_>,
     ) -> Result<Option<LogStream>, ProviderError> {
-        let status = node.cluster.sql("select last_value from @NAMESPACE@.sl_log_status");
-        let row = self
-            .session
-            .query_one(&status, &[])
-            .await
-            .map_err(|source| self.database(source))?;
-        selection.log_tables = LogTables::from_status(row.try_get(0).map_err(|source| self.database(source))?);
+        selection.log_tables = self.log_tables(node).await?;
         let Some(statement) = selection.copy_statement(&node.cluster) else {
             return Ok(None);
         };
@@ -205,6 +211,64 @@ impl Provider {
             stream: Box::pin(stream),
             decoder: Decoder::default(),
         }))
+    }
+
+    /// Number of the first log row of a selection; None if it is empty.
+    ///
+    /// # Errors
+    /// [`ProviderError::Database`].
+    pub async fn first_action(
+        &self,
+        node: &Node,
+        mut selection: LogSelection<'_>,
+    ) -> Result<Option<i64>, ProviderError> {
+        selection.log_tables = self.log_tables(node).await?;
+        let Some(statement) = selection.first_action_statement(&node.cluster) else {
+            return Ok(None);
+        };
+        let row = self.session.query_one(&statement, &[]).await;
+        row.and_then(|row| row.try_get(0))
+            .map_err(|source| self.database(source))
+    }
+
+    /// Which log tables hold rows on this provider now.
+    async fn log_tables(&self, node: &Node) -> Result<LogTables, ProviderError> {
+        let status = node.cluster.sql("select last_value from @NAMESPACE@.sl_log_status");
+        let row = self.session.query_one(&status, &[]).await;
+        let status = row
+            .and_then(|row| row.try_get(0))
+            .map_err(|source| self.database(source))?;
+        Ok(LogTables::from_status(status))
+    }
+
+    /// Places of the origin's scripts in a window, as this node has them.
+    ///
+    /// # Errors
+    /// [`ProviderError::Database`].
+    pub async fn script_places(
+        &self,
+        node: &Node,
+        origin: i32,
+        window: &Window,
+    ) -> Result<Vec<ScriptPlace>, ProviderError> {
+        script::places(&self.session, &node.cluster, origin, window)
+            .await
+            .map_err(|source| self.database(source))
+    }
+
+    /// One row of a script.
+    ///
+    /// # Errors
+    /// [`ProviderError::Database`]; [`ProviderError::ScriptGone`] if it is not there any more.
+    pub async fn script_row(&self, node: &Node, origin: i32, place: ScriptPlace) -> Result<ScriptRow, ProviderError> {
+        script::read(&self.session, &node.cluster, origin, place)
+            .await
+            .map_err(|source| self.database(source))?
+            .ok_or(ProviderError::ScriptGone {
+                node: self.id,
+                origin,
+                action: place.action,
+            })
     }
 }
 

@@ -19,6 +19,11 @@ use crate::report::Report;
 /// A connection attempt that just failed is not repeated at once: the host may take its full timeout again.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Settings of every session.
+const DATES: &str = "set datestyle to 'ISO'";
+/// The right it takes may be missing, which matters only to some statements.
+const LOCAL_ROLE: &str = "set session_replication_role to local";
+
 /// The administrator's way to one node.
 struct NodeConnection {
     conninfo: String,
@@ -334,6 +339,20 @@ impl Connections {
         Ok(())
     }
 
+    /// Puts every setting of a node's session back to what it was after connecting.
+    pub(crate) async fn reset_settings(&mut self, id: Id) -> Result<(), Failure> {
+        for sql in [
+            "reset session authorization",
+            "reset role",
+            "reset all",
+            DATES,
+            LOCAL_ROLE,
+        ] {
+            self.run(id, &Call::statement(sql)).await?;
+        }
+        Ok(())
+    }
+
     /// Runs a longer piece of work on a node's client under the same watch.
     pub(crate) async fn work<T, E>(
         &mut self,
@@ -483,7 +502,7 @@ async fn connect(
     report: &Report,
     read_only: bool,
 ) -> Result<(Session, Option<String>), String> {
-    let mut on_connect = vec!["set datestyle to 'ISO'".to_owned()];
+    let mut on_connect = vec![DATES.to_owned()];
     if read_only {
         on_connect.push("set default_transaction_read_only to on".to_owned());
     }
@@ -497,7 +516,7 @@ async fn connect(
     let session = Session::connect(conninfo, &options)
         .await
         .map_err(|error| failed(&error))?;
-    let role_problem = match session.batch_execute("set session_replication_role to local").await {
+    let role_problem = match session.batch_execute(LOCAL_ROLE).await {
         Ok(()) => None,
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Some(format!(
             "{}; run as a superuser: `grant set on parameter session_replication_role to …` (PostgreSQL 15 or newer), \

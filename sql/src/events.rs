@@ -284,20 +284,44 @@ pub async fn last_confirmed(
     client.query_one(&sql, &[&origin, &local]).await?.try_get(0)
 }
 
-/// Snapshot of the newest SYNC of the origin stored here up to an event number.
+/// Snapshot of the newest SYNC of an origin up to an event number, as the node behind `client` has it.
 ///
 /// # Errors
 /// Any database error.
-pub async fn snapshot_at(
+pub async fn sync_snapshot_at(
     client: &Client,
     cluster: &Cluster,
     origin: i32,
     seqno: i64,
 ) -> Result<Option<String>, tokio_postgres::Error> {
-    let sql = cluster.sql(
+    snapshot_at(client, cluster, origin, seqno, "ev_type = 'SYNC'").await
+}
+
+/// The same for a node that joins: where there is no SYNC, snapshot of the newest event of any type.
+///
+/// # Errors
+/// Any database error.
+pub async fn joining_snapshot_at(
+    client: &Client,
+    cluster: &Cluster,
+    origin: i32,
+    seqno: i64,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    snapshot_at(client, cluster, origin, seqno, "ev_snapshot is not null").await
+}
+
+async fn snapshot_at(
+    client: &Client,
+    cluster: &Cluster,
+    origin: i32,
+    seqno: i64,
+    condition: &str,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    let sql = cluster.sql(&format!(
         "select ev_snapshot::text from @NAMESPACE@.sl_event
-          where ev_origin = $1 and ev_seqno <= $2 and ev_type = 'SYNC' order by ev_seqno desc limit 1",
-    );
+          where ev_origin = $1 and ev_seqno <= $2 and {condition}
+          order by (ev_type = 'SYNC') desc, ev_seqno desc limit 1"
+    ));
     client
         .query_opt(&sql, &[&origin, &seqno])
         .await?

@@ -19,6 +19,7 @@ pub mod operator;
 mod preflight;
 pub mod relation;
 pub mod remote_event;
+pub mod script;
 pub mod session;
 pub mod snapshot;
 pub mod statistics;

@@ -56,16 +56,50 @@ pub struct LogSelection<'a> {
     pub origin: i32,
     /// Log tables to look into.
     pub log_tables: LogTables,
-    /// Windows and their tables; may be empty when only scripts are wanted.
+    /// Windows and their tables.
     pub groups: &'a [WindowTables],
-    /// Window of `sl_log_script`; None when this provider is not asked for scripts.
-    pub scripts: Option<&'a Window>,
+    /// Only rows in this stretch of the log; scripts stand between stretches.
+    pub stretch: Stretch,
+}
+
+/// A stretch of an origin's log between two numbers (`log_actionseq`), neither of which belongs to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Rows behind this one.
+    pub after: Option<i64>,
+    /// Rows before this one.
+    pub before: Option<i64>,
+}
+
+impl Stretch {
+    fn condition(self) -> String {
+        let mut condition = String::new();
+        if let Some(after) = self.after {
+            let _ = write!(condition, " and log_actionseq > {after}");
+        }
+        if let Some(before) = self.before {
+            let _ = write!(condition, " and log_actionseq < {before}");
+        }
+        condition
+    }
 }
 
 impl LogSelection<'_> {
     /// `COPY (…) TO STDOUT` in binary format and `log_actionseq` order; None if there is nothing to ask for.
     #[must_use]
     pub fn copy_statement(&self, cluster: &Cluster) -> Option<String> {
+        let union = self.union(LOG_COLUMNS)?;
+        Some(cluster.sql(&format!("copy ({union} order by 4) to stdout (format binary)")))
+    }
+
+    /// The number of the first row of the selection (null if there is none); None if there is nothing to ask for.
+    #[must_use]
+    pub fn first_action_statement(&self, cluster: &Cluster) -> Option<String> {
+        let union = self.union("log_actionseq")?;
+        Some(cluster.sql(&format!("select min(log_actionseq) from ({union}) as l")))
+    }
+
+    fn union(&self, columns: &str) -> Option<String> {
         let mut parts = Vec::new();
         for log_table in self.log_tables.names() {
             for group in self.groups.iter().filter(|group| !group.tables.is_empty()) {
@@ -75,26 +109,15 @@ impl LogSelection<'_> {
                     let _ = write!(tables, "{separator}{table}");
                 }
                 parts.push(format!(
-                    "select {LOG_COLUMNS} from @NAMESPACE@.{log_table} where log_origin = {} and {} \
-                     and log_tableid = any ('{{{tables}}}'::int4[])",
+                    "select {columns} from @NAMESPACE@.{log_table} where log_origin = {} and {} \
+                     and log_tableid = any ('{{{tables}}}'::int4[]){}",
                     self.origin,
                     group.window.condition("log_txid"),
+                    self.stretch.condition(),
                 ));
             }
         }
-        if let Some(window) = self.scripts {
-            parts.push(format!(
-                "select log_origin, log_txid, null::int4, log_actionseq, null::text, null::text, log_cmdtype, \
-                 null::int4, log_cmdargs from @NAMESPACE@.sl_log_script where log_origin = {} and {}",
-                self.origin,
-                window.condition("log_txid"),
-            ));
-        }
-        if parts.is_empty() {
-            return None;
-        }
-        let union = parts.join(" union all ");
-        Some(cluster.sql(&format!("copy ({union} order by 4) to stdout (format binary)")))
+        (!parts.is_empty()).then(|| parts.join(" union all "))
     }
 }
 

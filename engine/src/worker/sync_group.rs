@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline_sql::daemon::{ApplyStats, add_apply_stats};
 use trunkline_sql::events::{self, Event};
-use trunkline_sql::log_selection::{LogSelection, LogTables, WindowTables};
+use trunkline_sql::log_selection::{LogSelection, LogTables, Stretch, WindowTables};
 use trunkline_sql::snapshot::{Snapshot, Window};
 use trunkline_sql::subscription::{self, SetPosition};
 use trunkline_sql::{Session, forward};
 
 use super::{Worker, WorkerError, gone};
 use crate::apply::Applied;
-use crate::log_row::LogRow;
 use crate::logging as log;
 use crate::provider::LogStream;
 use crate::queue::Queued;
@@ -25,12 +24,16 @@ const CHUNK_BYTES: usize = 12 * 1024 * 1024;
 const CHUNK_ROWS: usize = 50_000;
 
 /// What to read from one provider.
-struct FromProvider {
+pub(super) struct FromProvider {
     provider: i32,
     groups: Vec<WindowTables>,
     sets: Vec<i32>,
     /// Oldest position of its sets.
     first_seqno: i64,
+    /// Rows up to this one (`log_actionseq`) are applied.
+    after: Option<i64>,
+    /// Where its next row is, once somebody asked.
+    next: Option<Option<i64>>,
 }
 
 /// What one group of SYNCs needs to know about each log row.
@@ -43,65 +46,52 @@ struct Plan {
     log_table: Option<&'static str>,
 }
 
+/// The rest of a group of SYNCs: what is still to be read from whom. A script may change it.
+pub(super) struct Stage {
+    sets: Vec<i32>,
+    sources: Vec<FromProvider>,
+    plan: Plan,
+}
+
 impl Worker {
     pub(super) async fn sync_group(&mut self, group: &[Queued]) -> Result<(), WorkerError> {
         let Some(last) = group.last() else { return Ok(()) };
         let started = Instant::now();
         let to = snapshot_of(&last.event)?;
-        let event_provider = last.provider;
-        let scripts_from = self.script_position(event_provider, &to).await?;
+        let scripts = self.find_scripts(last, &to).await?;
         let node = Arc::clone(&self.node);
         let local = self.local.as_ref().ok_or_else(gone)?;
         local.batch_execute("begin; set constraints all deferred").await?;
-        let positions: Vec<SetPosition> = subscription::positions(local, &node.cluster, self.origin)
-            .await?
-            .into_iter()
-            .filter(|position| position.seqno < last.event.seqno && !position.awaits_accept_set())
-            .collect();
-        let sources = self.sources(&positions, last.event.seqno, &to)?;
-        let mut plan = Plan {
-            forwarded: self
-                .tables_of(positions.iter().filter(|position| position.forward).map(|p| p.set))
-                .collect(),
-            copied: self.copied(&positions),
-            log_table: None,
-        };
-        if !plan.forwarded.is_empty() {
-            plan.log_table = Some(forward::log_table(local, &node.cluster).await?);
-        }
-        let scripts = Window {
-            from: scripts_from,
-            to: to.clone(),
-        };
-        let mut applied = Applied::default();
-        let mut scripts_read = false;
-        let mut sequences: Vec<(i32, i64)> = Vec::new();
-        for source in &sources {
-            self.await_data(source.provider, event_provider, last.event.seqno)
+        let mut stage = self.stage(last.event.seqno, &to, None).await?;
+        for source in &stage.sources {
+            self.await_data(source.provider, last.provider, last.event.seqno)
                 .await?;
-            let with_scripts = source.provider == event_provider;
-            scripts_read |= with_scripts;
-            let origin = self.origin;
+        }
+        let mut applied = self.run_scripts(&scripts, last.event.seqno, &to, &mut stage).await?;
+        let mut sequences: Vec<(i32, i64)> = Vec::new();
+        let origin = self.origin;
+        for source in &stage.sources {
             let provider = self.provider(source.provider).await?;
             sequences.extend(
                 provider
                     .sequence_values(&node, origin, &source.sets, source.first_seqno, last.event.seqno)
                     .await?,
             );
-            applied.add(
-                self.pull(source.provider, &source.groups, with_scripts.then_some(&scripts), &plan)
-                    .await?,
-            );
-        }
-        if !scripts_read && node.current().paths.contains_key(&event_provider) {
-            applied.add(self.pull(event_provider, &[], Some(&scripts), &plan).await?);
+            applied.add(self.pull(source, None, &stage.plan).await?);
         }
         let local = self.local.as_ref().ok_or_else(gone)?;
         subscription::set_sequences(local, &node.cluster, self.origin, last.event.seqno, &sequences).await?;
-        let sets: Vec<i32> = positions.iter().map(|position| position.set).collect();
-        if !sets.is_empty() {
+        if !stage.sets.is_empty() {
             let snapshot = to.to_string();
-            subscription::advance(local, &node.cluster, self.origin, &sets, last.event.seqno, &snapshot).await?;
+            subscription::advance(
+                local,
+                &node.cluster,
+                self.origin,
+                &stage.sets,
+                last.event.seqno,
+                &snapshot,
+            )
+            .await?;
         }
         if node.parameters.monitor_threads && applied.rows() > 0 {
             self.store_stats(&applied, started.elapsed()).await?;
@@ -130,14 +120,80 @@ impl Worker {
         if applied.scripts > 0 {
             self.apply.forget();
             let local = self.local.take().ok_or_else(gone)?;
-            // What a script set in its session dies with it.
+            // What a script left in its session (temporary tables, prepared statements) dies with it.
             node.reload(&local).await?;
         }
         Ok(())
     }
 
+    /// Looks what is to be read from whom, behind `after`, in the running transaction: a script in it may have added
+    /// tables.
+    pub(super) async fn stage(&mut self, seqno: i64, to: &Snapshot, after: Option<i64>) -> Result<Stage, WorkerError> {
+        let node = Arc::clone(&self.node);
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        let positions: Vec<SetPosition> = subscription::positions(local, &node.cluster, self.origin)
+            .await?
+            .into_iter()
+            .filter(|position| position.seqno < seqno && !position.awaits_accept_set())
+            .collect();
+        let mut plan = Plan {
+            forwarded: self
+                .tables_of(positions.iter().filter(|position| position.forward).map(|p| p.set))
+                .collect(),
+            copied: self.copied(&positions),
+            log_table: None,
+        };
+        if !plan.forwarded.is_empty() {
+            plan.log_table = Some(forward::log_table(local, &node.cluster).await?);
+        }
+        Ok(Stage {
+            sets: positions.iter().map(|position| position.set).collect(),
+            sources: self.sources(&positions, seqno, to, after)?,
+            plan,
+        })
+    }
+
+    /// Applies the rows of all providers that stand before a place in the log.
+    pub(super) async fn apply_before(&mut self, stage: &mut Stage, action: i64) -> Result<Applied, WorkerError> {
+        let node = Arc::clone(&self.node);
+        let mut applied = Applied::default();
+        for source in &mut stage.sources {
+            let next = match source.next {
+                Some(next) => next,
+                None => {
+                    let selection = LogSelection {
+                        origin: self.origin,
+                        log_tables: LogTables::Both,
+                        groups: &source.groups,
+                        stretch: Stretch {
+                            after: source.after,
+                            before: None,
+                        },
+                    };
+                    self.provider(source.provider)
+                        .await?
+                        .first_action(&node, selection)
+                        .await?
+                }
+            };
+            source.next = Some(next);
+            if next.is_some_and(|next| next < action) {
+                applied.add(self.pull(source, Some(action), &stage.plan).await?);
+                source.after = Some(action);
+                source.next = None;
+            }
+        }
+        Ok(applied)
+    }
+
     /// What to read from which provider: sets at the same position are read together.
-    fn sources(&self, positions: &[SetPosition], seqno: i64, to: &Snapshot) -> Result<Vec<FromProvider>, WorkerError> {
+    fn sources(
+        &self,
+        positions: &[SetPosition],
+        seqno: i64,
+        to: &Snapshot,
+        after: Option<i64>,
+    ) -> Result<Vec<FromProvider>, WorkerError> {
         let mut by_provider: BTreeMap<i32, BTreeMap<String, Vec<&SetPosition>>> = BTreeMap::new();
         for position in positions {
             by_provider
@@ -154,6 +210,8 @@ impl Worker {
                 groups: Vec::new(),
                 sets: Vec::new(),
                 first_seqno: i64::MAX,
+                after,
+                next: None,
             };
             for (snapshot, positions) in by_snapshot {
                 let from: Snapshot = snapshot.parse().map_err(|error| WorkerError::Snapshot {
@@ -203,7 +261,12 @@ impl Worker {
     }
 
     /// A provider that is neither the origin nor the node the event came from may not be as far yet.
-    async fn await_data(&mut self, provider: i32, event_provider: i32, seqno: i64) -> Result<(), WorkerError> {
+    pub(super) async fn await_data(
+        &mut self,
+        provider: i32,
+        event_provider: i32,
+        seqno: i64,
+    ) -> Result<(), WorkerError> {
         if provider == self.origin || provider == event_provider {
             return Ok(());
         }
@@ -219,22 +282,23 @@ impl Worker {
         )))
     }
 
-    /// Reads a provider's log rows and applies them chunk by chunk.
-    async fn pull(
-        &mut self,
-        provider: i32,
-        groups: &[WindowTables],
-        scripts: Option<&Window>,
-        plan: &Plan,
-    ) -> Result<Applied, WorkerError> {
+    /// Reads a provider's next log rows, all or those before a place in the log, and applies them chunk by chunk.
+    async fn pull(&mut self, source: &FromProvider, before: Option<i64>, plan: &Plan) -> Result<Applied, WorkerError> {
         let node = Arc::clone(&self.node);
         let selection = LogSelection {
             origin: self.origin,
             log_tables: LogTables::Both,
-            groups,
-            scripts,
+            groups: &source.groups,
+            stretch: Stretch {
+                after: source.after,
+                before,
+            },
         };
-        let stream: Option<LogStream> = self.provider(provider).await?.log_stream(&node, selection).await?;
+        let stream: Option<LogStream> = self
+            .provider(source.provider)
+            .await?
+            .log_stream(&node, selection)
+            .await?;
         let Some(mut stream) = stream else {
             return Ok(Applied::default());
         };
@@ -250,39 +314,19 @@ impl Worker {
                     copied.is_none_or(|actions| !actions.contains(&row.action))
                 });
             }
-            applied.add(self.apply_chunk(&rows, plan).await?);
-        }
-    }
-
-    async fn apply_chunk(&mut self, rows: &[LogRow], plan: &Plan) -> Result<Applied, WorkerError> {
-        let node = Arc::clone(&self.node);
-        let mut applied = Applied::default();
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let data = rest.iter().position(|row| row.table.is_none()).unwrap_or(rest.len());
-            let (stretch, tail) = rest.split_at(data);
-            if !stretch.is_empty() {
-                let local: &Session = self.local.as_ref().ok_or_else(gone)?;
-                if let Some(log_table) = plan.log_table {
-                    let kept: Vec<Bytes> = stretch
-                        .iter()
-                        .filter(|row| row.table.is_some_and(|table| plan.forwarded.contains(&table)))
-                        .map(|row| row.raw.clone())
-                        .collect();
-                    if !kept.is_empty() {
-                        forward::store(local, &node.cluster, log_table, kept).await?;
-                    }
+            let local: &Session = self.local.as_ref().ok_or_else(gone)?;
+            if let Some(log_table) = plan.log_table {
+                let kept: Vec<Bytes> = rows
+                    .iter()
+                    .filter(|row| row.table.is_some_and(|table| plan.forwarded.contains(&table)))
+                    .map(|row| row.raw.clone())
+                    .collect();
+                if !kept.is_empty() {
+                    forward::store(local, &node.cluster, log_table, kept).await?;
                 }
-                applied.add(self.apply.applier(local, &node.cluster, node.id).apply(stretch).await?);
             }
-            let Some((script, tail)) = tail.split_first() else {
-                break;
-            };
-            self.script_row(script).await?;
-            applied.scripts += 1;
-            rest = tail;
+            applied.add(self.apply.applier(local, &node.cluster, node.id).apply(&rows).await?);
         }
-        Ok(applied)
     }
 
     async fn store_stats(&self, applied: &Applied, duration: Duration) -> Result<(), WorkerError> {

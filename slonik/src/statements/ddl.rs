@@ -33,17 +33,25 @@ impl Interpreter<'_> {
                 STATEMENTS + 1
             )));
         }
+        for (number, statement) in (1..).zip(&statements) {
+            if let Some(words) = statement.ends_transaction() {
+                return Err(Failure::Refused(format!(
+                    "statement {number} of the script, `{words}`, is not allowed: all of the script is one transaction on \
+                     every node, which slonik begins and commits; leave it out, or make several `execute script` of it"
+                )));
+            }
+        }
         let nodes: Vec<String> = only_on.iter().map(ToString::to_string).collect();
         let nodes = (!nodes.is_empty()).then(|| nodes.join(","));
         self.must_be_itself(event_node).await?;
         self.begin(event_node).await?;
         for statement in statements {
-            let call = admin::ddl_capture(&self.cluster, statement, nodes.as_deref());
+            let call = admin::ddl_capture(&self.cluster, statement.text, nodes.as_deref());
             match self.connections.run(event_node, &call).await {
                 Ok(_) => {}
                 Err(Failure::Sql(error)) => {
                     return Err(Failure::Script {
-                        statement: statement.to_owned(),
+                        statement: statement.text.to_owned(),
                         answer: error.answer(),
                     });
                 }
@@ -52,6 +60,7 @@ impl Interpreter<'_> {
         }
         let call = admin::ddl_script_complete(&self.cluster, nodes.as_deref());
         self.connections.run(event_node, &call).await?;
-        Ok(())
+        // What the script has set is not for the statements that follow.
+        self.connections.reset_settings(event_node).await
     }
 }

@@ -121,7 +121,8 @@ pub(crate) enum Argument<'a> {
 
 impl Call {
     /// A statement without secrets.
-    pub(crate) fn statement(sql: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn statement(sql: impl Into<String>) -> Self {
         let sql = sql.into();
         Self {
             shown: sql.clone(),

@@ -1,35 +1,127 @@
 -- Scripts: statements that run on every node at the same place in the stream of changes. Also called by programs of their own,
 -- inside transactions with ordinary writes.
 
--- Notes a statement for the other nodes; the caller executes it here, with session_replication_role local. p_nodes: null or empty for
--- all nodes, else their numbers separated by commas. Values of local sequences that changed since this session last looked go with
--- it, since the statement may use them. Returns its place in the stream.
--- Locks: none. Event: none.
+-- Runs a statement here and notes it for the other nodes. p_nodes: null or empty for all nodes, else their numbers separated by
+-- commas, this one among them. Values of local sequences that changed since this session last looked go with it, since the
+-- statement may use them. Returns its place in the stream.
+--
+-- The place is taken after the statement has run, when it holds its locks: who wrote to its tables before has an earlier one,
+-- who writes after its commit a later one. Statements that change or read rows would not lock out other writers, and rows of a
+-- transaction that is still open would be missed here but not on the other nodes; so such tables of our sets are locked, too.
+-- Carries no settings of its own: the statement runs with its caller's search_path, and a `set` in it lasts.
+-- Locks: what the statement takes; SHARE ROW EXCLUSIVE on each table of a local set that it reads or writes. Event: none.
 create or replace function @NAMESPACE@.ddlCapture(p_statement pg_catalog.text, p_nodes pg_catalog.text) returns bigint
     language plpgsql
-    set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_local int4 := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
-    v_nodes text[] := @NAMESPACE@.tl_nodes_of_list(p_nodes, format('ddlcapture(%s,%s)', p_statement, p_nodes));
-    v_sequences text;
-    v_action int8;
+    v_local pg_catalog.int4 := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    v_nodes pg_catalog.text[] := @NAMESPACE@.tl_nodes_of_list(p_nodes, pg_catalog.format('ddlcapture(%s,%s)', p_statement, p_nodes));
+    v_sequences pg_catalog.text := @NAMESPACE@.tl_changed_sequences();
+    v_outer_role pg_catalog.text := pg_catalog.current_setting('role');
+    v_role pg_catalog.text := pg_catalog.current_setting('trunkline.script_role', true);
+    v_tables pg_catalog.text;
+    v_action bigint;
 begin
-    select string_agg(format('%s,%s,%s', v.seq_id, v.seq_origin, v.seq_last_value), ',' order by v.seq_id) into v_sequences
-    from (
-        select l.seq_id, l.seq_origin, @NAMESPACE@.seqtrack(l.seq_id, l.seq_last_value) as seq_last_value
-        from @NAMESPACE@.sl_seqlastvalue l
-        where l.seq_origin = v_local
-    ) as v
-    where v.seq_last_value is not null;
-    v_action := nextval(@REGCLASS:sl_action_seq@);
+    if pg_catalog.cardinality(v_nodes) operator(pg_catalog.>) 0
+        and v_local::pg_catalog.text operator(pg_catalog.<>) all (v_nodes)
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = pg_catalog.format(
+                'Slony-I: ddlcapture(%s,%s) - origin node %s not included in ONLY ON list!', p_statement, p_nodes, v_local
+            ),
+            hint = 'A script runs on its event node as well; name that node in the list, or another event node.';
+    end if;
+
+    -- What the statement names is locked before it runs, so that it need not run twice. Everything is taken back after the look.
+    begin
+        execute 'prepare trunkline_look as ' operator(pg_catalog.||) p_statement;
+        v_tables := @NAMESPACE@.tl_unguarded_tables();
+        raise exception using errcode = 'TL000', message = 'looked';
+    exception
+        when sqlstate 'TL000' then null;
+        -- no statement that can be prepared, or a wrong one: running it will tell
+        when others then v_tables := null;
+    end;
+    if exists (select from pg_catalog.pg_prepared_statements p where p.name operator(pg_catalog.=) 'trunkline_look') then
+        deallocate trunkline_look;
+    end if;
+
+    loop
+        if v_tables is not null then
+            execute pg_catalog.format('lock table %s in share row exclusive mode', v_tables);
+        end if;
+        begin
+            if v_role operator(pg_catalog.<>) '' then
+                perform pg_catalog.set_config('role', v_role, true);
+            end if;
+            execute p_statement;
+            -- A role that the script has taken is good for its statements, not for our tables.
+            if pg_catalog.current_setting('role') operator(pg_catalog.<>) v_outer_role then
+                perform pg_catalog.set_config('trunkline.script_role', pg_catalog.current_setting('role'), true);
+                perform pg_catalog.set_config('role', v_outer_role, true);
+            elsif v_role operator(pg_catalog.<>) '' then
+                perform pg_catalog.set_config('trunkline.script_role', '', true);
+            end if;
+            v_tables := @NAMESPACE@.tl_unguarded_tables();
+            exit when v_tables is null;
+            -- A function has touched them: once more, with locks.
+            raise exception using errcode = 'TL000', message = 'unguarded';
+        exception
+            when sqlstate 'TL000' then null;
+        end;
+    end loop;
+
+    v_action := pg_catalog.nextval(@REGCLASS:sl_action_seq@);
     insert into @NAMESPACE@.sl_log_script (log_origin, log_txid, log_actionseq, log_cmdtype, log_cmdargs)
     values (
-        v_local, txid_current(), v_action, 'S',
-        array[p_statement, array_to_string(v_nodes, ','), coalesce(v_sequences, '')]
+        v_local, pg_catalog.txid_current(), v_action, 'S',
+        array[p_statement, pg_catalog.array_to_string(v_nodes, ','), coalesce(v_sequences, '')]
     );
     return v_action;
 end
+$trunkline$;
+
+-- Values of local sequences that changed since this session last looked, as `seqid,origin,value` triples; null if none did.
+create or replace function @NAMESPACE@.tl_changed_sequences() returns pg_catalog.text
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    return (
+        select string_agg(format('%s,%s,%s', v.seq_id, v.seq_origin, v.seq_last_value), ',' order by v.seq_id)
+        from (
+            select l.seq_id, l.seq_origin, @NAMESPACE@.seqtrack(l.seq_id, l.seq_last_value) as seq_last_value
+            from @NAMESPACE@.sl_seqlastvalue l
+            where l.seq_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@)
+        ) as v
+        where v.seq_last_value is not null
+    );
+end
+$trunkline$;
+
+-- Tables of local sets that this transaction has read or changed without a lock that keeps other writers out, ready for LOCK
+-- TABLE; null if there is none.
+create or replace function @NAMESPACE@.tl_unguarded_tables() returns pg_catalog.text
+    language sql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    with held as (
+        select l.relation,
+               bool_or(l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) as guarded,
+               bool_or(l.mode in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')) as touched
+        from pg_locks l
+        where l.pid = pg_backend_pid() and l.locktype = 'relation' and l.granted
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())
+        group by l.relation
+    )
+    select string_agg(format('only %I.%I', n.nspname, c.relname), ', ' order by t.tab_id)
+    from held h
+    join @NAMESPACE@.sl_table t on t.tab_reloid = h.relation
+    join @NAMESPACE@.sl_set s on s.set_id = t.tab_set
+    join pg_class c on c.oid = h.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where h.touched and not h.guarded and s.set_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@)
 $trunkline$;
 
 -- Ends a script: an end mark for the other nodes, and here what follows a change of tables. Returns the mark's place in the stream.

@@ -12,6 +12,7 @@ mod daemon_periodic;
 mod daemon_process;
 mod daemon_survival;
 mod data_types;
+mod execute_script;
 mod figures;
 mod interoperation;
 mod keys;
