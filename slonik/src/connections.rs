@@ -268,6 +268,16 @@ impl Connections {
 
     /// Runs a statement; while it waits for a lock, says who holds it.
     pub(crate) async fn run(&mut self, id: Id, call: &Call) -> Result<Option<String>, Failure> {
+        self.run_in_wait(id, call, &mut Announcements::new()).await
+    }
+
+    /// The same as one attempt of a longer wait.
+    pub(crate) async fn run_in_wait(
+        &mut self,
+        id: Id,
+        call: &Call,
+        wait: &mut Announcements,
+    ) -> Result<Option<String>, Failure> {
         self.session(id).await?;
         if self.rehearses() {
             return self.rehearse(id, call).await;
@@ -304,13 +314,8 @@ impl Connections {
         let Some(session) = &node.session else {
             return Err(Failure::NoConninfo(id));
         };
-        let waiting = watch_locks(
-            id,
-            session.backend_pid(),
-            &node.conninfo,
-            &mut node.observer,
-            &self.report,
-        );
+        let pid = session.backend_pid();
+        let waiting = watch_locks(id, pid, &node.conninfo, &mut node.observer, &self.report, wait);
         let _running = self.interrupt.running(session);
         tokio::select! {
             biased;
@@ -367,12 +372,14 @@ impl Connections {
         let Some(session) = &node.session else {
             return Err(Failure::NoConninfo(id));
         };
+        let mut announcements = Announcements::new();
         let waiting = watch_locks(
             id,
             session.backend_pid(),
             &node.conninfo,
             &mut node.observer,
             &self.report,
+            &mut announcements,
         );
         let _running = self.interrupt.running(session);
         tokio::select! {
@@ -535,8 +542,8 @@ async fn watch_locks(
     conninfo: &str,
     observer: &mut Option<Session>,
     report: &Report,
+    announcements: &mut Announcements,
 ) -> std::convert::Infallible {
-    let mut announcements = Announcements::new();
     loop {
         tokio::time::sleep_until(announcements.next().into()).await;
         let Some(elapsed) = announcements.due() else { continue };

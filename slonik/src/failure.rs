@@ -19,6 +19,8 @@ pub(crate) enum Failure {
         statement: String,
         /// What the server said.
         answer: String,
+        /// Whether a lock was not to be had: another attempt may get it.
+        locked_out: bool,
     },
     /// The script does not say how to reach a node.
     #[error("ERROR: no admin conninfo for node {0}")]
@@ -94,6 +96,7 @@ mod tests {
         Failure::Script {
             statement: " selekt 2;".into(),
             answer: "ERROR:  syntax".into(),
+            locked_out: false,
         }
         .print(&report);
         assert_eq!(

@@ -11,6 +11,7 @@ mod lag;
 mod memory;
 mod node;
 mod object;
+mod script;
 mod set;
 mod state;
 mod trigger;
@@ -31,12 +32,13 @@ pub use object::{
     matching_tables, missing_relations, read_name, relation_facts, row_identity, sequences_of_table, serial_sequences,
     written_name,
 };
+pub use script::{LockLimits, ddl_capture, ddl_script_complete, lock_limits, lock_patience};
 pub use set::{
-    Standing, also_provided, create_event_sync, ddl_capture, ddl_script_complete, drop_listen, drop_path, drop_set,
-    lock_set, lock_sets, locks_sets_together, logswitch_start, merge_set, move_set, reshape_subscription,
-    resubscribe_node, set_add_sequence, set_add_table, set_drop_sequence, set_drop_table, set_move_sequence,
-    set_move_table, set_origin, standing, store_listen, store_path, store_set, subscribe_set, subscription_in_progress,
-    uninstall_node, unlock_set, unsubscribe_set,
+    Standing, also_provided, create_event_sync, drop_listen, drop_path, drop_set, lock_set, lock_sets,
+    locks_sets_together, logswitch_start, merge_set, move_set, reshape_subscription, resubscribe_node,
+    set_add_sequence, set_add_table, set_drop_sequence, set_drop_table, set_move_sequence, set_move_table, set_origin,
+    standing, store_listen, store_path, store_set, subscribe_set, subscription_in_progress, uninstall_node, unlock_set,
+    unsubscribe_set,
 };
 pub use state::{KnownMember, KnownNode, KnownSet, KnownSubscription, NodeState, node_state};
 pub use trigger::{Firing, TriggerScript, trigger_script};

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::call::Argument::{Bool, Int, MaybeText, Text};
+use super::call::Argument::{Bool, Int, Text};
 use super::call::{Argument, Call};
 use crate::{Cluster, quote_literal};
 
@@ -160,18 +160,6 @@ pub fn set_add_sequence(cluster: &Cluster, set: i32, sequence: i32, name: &str, 
 #[must_use]
 pub fn subscription_in_progress(cluster: &Cluster, set: i32) -> Call {
     Call::function(cluster, "isSubscriptionInProgress", &[Int(set.into())]).asking()
-}
-
-/// `ddlCapture`: stores and runs one statement of a script. `nodes`: a comma list, None for all.
-#[must_use]
-pub fn ddl_capture(cluster: &Cluster, statement: &str, nodes: Option<&str>) -> Call {
-    Call::function(cluster, "ddlCapture", &[Text(statement), MaybeText(nodes)])
-}
-
-/// `ddlScript_complete`: the end of a script.
-#[must_use]
-pub fn ddl_script_complete(cluster: &Cluster, nodes: Option<&str>) -> Call {
-    Call::function(cluster, "ddlScript_complete", &[MaybeText(nodes)])
 }
 
 /// The origin of a set as this node knows it.
