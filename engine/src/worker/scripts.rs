@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use trunkline_sql::configuration::PathRow;
 use trunkline_sql::script::{self, ScriptPlace, ScriptSettings};
 use trunkline_sql::snapshot::{Snapshot, Window};
 use trunkline_sql::{events, subscription};
@@ -30,7 +31,7 @@ impl Worker {
     /// from has all of them.
     pub(super) async fn find_scripts(&mut self, last: &Queued, to: &Snapshot) -> Result<Scripts, WorkerError> {
         let current = self.node.current();
-        let reachable = |id: &i32| current.paths.get(id).is_some_and(|path| path.is_usable());
+        let reachable = |id: &i32| current.paths.get(id).is_some_and(PathRow::is_usable);
         let listened = current.listens.iter().filter(|listen| listen.origin == self.origin);
         let node = [last.provider, self.origin]
             .into_iter()

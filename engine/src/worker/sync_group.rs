@@ -32,8 +32,18 @@ pub(super) struct FromProvider {
     first_seqno: i64,
     /// Rows up to this one (`log_actionseq`) are applied.
     after: Option<i64>,
-    /// Where its next row is, once somebody asked.
-    next: Option<Option<i64>>,
+    next: Next,
+}
+
+/// Where a provider's next row is.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// Nobody has asked.
+    Unknown,
+    /// At this place of the log (`log_actionseq`).
+    At(i64),
+    /// There is none in the group.
+    Nowhere,
 }
 
 /// What one group of SYNCs needs to know about each log row.
@@ -158,29 +168,24 @@ impl Worker {
         let node = Arc::clone(&self.node);
         let mut applied = Applied::default();
         for source in &mut stage.sources {
-            let next = match source.next {
-                Some(next) => next,
-                None => {
-                    let selection = LogSelection {
-                        origin: self.origin,
-                        log_tables: LogTables::Both,
-                        groups: &source.groups,
-                        stretch: Stretch {
-                            after: source.after,
-                            before: None,
-                        },
-                    };
-                    self.provider(source.provider)
-                        .await?
-                        .first_action(&node, selection)
-                        .await?
-                }
-            };
-            source.next = Some(next);
-            if next.is_some_and(|next| next < action) {
+            if matches!(source.next, Next::Unknown) {
+                let selection = LogSelection {
+                    origin: self.origin,
+                    log_tables: LogTables::Both,
+                    groups: &source.groups,
+                    stretch: Stretch {
+                        after: source.after,
+                        before: None,
+                    },
+                };
+                let provider = self.provider(source.provider).await?;
+                let first = provider.first_action(&node, selection).await?;
+                source.next = first.map_or(Next::Nowhere, Next::At);
+            }
+            if matches!(source.next, Next::At(next) if next < action) {
                 applied.add(self.pull(source, Some(action), &stage.plan).await?);
                 source.after = Some(action);
-                source.next = None;
+                source.next = Next::Unknown;
             }
         }
         Ok(applied)
@@ -211,7 +216,7 @@ impl Worker {
                 sets: Vec::new(),
                 first_seqno: i64::MAX,
                 after,
-                next: None,
+                next: Next::Unknown,
             };
             for (snapshot, positions) in by_snapshot {
                 let from: Snapshot = snapshot.parse().map_err(|error| WorkerError::Snapshot {
