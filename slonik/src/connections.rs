@@ -282,7 +282,7 @@ impl Connections {
         if self.rehearses() {
             return self.rehearse(id, call).await;
         }
-        self.send(id, call).await
+        self.send(id, call, wait).await
     }
 
     /// While planning: asks what only asks, and foresees what would be changed.
@@ -292,7 +292,7 @@ impl Connections {
         };
         if call.asks() {
             return if rehearsal.is_installed(id) {
-                self.send(id, call).await
+                self.send(id, call, &mut Announcements::new()).await
             } else {
                 Ok(None)
             };
@@ -307,7 +307,7 @@ impl Connections {
         Ok(event.map(|event| event.to_string()))
     }
 
-    async fn send(&mut self, id: Id, call: &Call) -> Result<Option<String>, Failure> {
+    async fn send(&mut self, id: Id, call: &Call, wait: &mut Announcements) -> Result<Option<String>, Failure> {
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(Failure::NoConninfo(id));
         };
@@ -346,6 +346,9 @@ impl Connections {
 
     /// Puts every setting of a node's session back to what it was after connecting.
     pub(crate) async fn reset_settings(&mut self, id: Id) -> Result<(), Failure> {
+        if self.rehearses() {
+            return Ok(());
+        }
         for sql in [
             "reset session authorization",
             "reset role",

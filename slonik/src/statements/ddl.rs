@@ -48,8 +48,8 @@ impl Interpreter<'_> {
         let nodes: Vec<String> = only_on.iter().map(ToString::to_string).collect();
         let nodes = (!nodes.is_empty()).then(|| nodes.join(","));
         self.must_be_itself(event_node).await?;
-        if self.block.in_try() {
-            // What the block has done so far cannot be done again: the statements wait where they are.
+        if self.block.in_try() || self.connections.rehearses() {
+            // What a `try` block has done so far cannot be done again: the statements wait where they are.
             self.begin(event_node).await?;
             return self.run_script(event_node, &statements, nodes.as_deref(), None).await;
         }
