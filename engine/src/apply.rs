@@ -8,20 +8,22 @@ mod catalog;
 mod change;
 mod error;
 mod pipeline;
+mod prepare;
 mod row_mode;
 mod set_mode;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use trunkline_sql::{Cluster, Session, apply_statement};
 
 use self::catalog::Catalog;
+pub use self::catalog::Tables;
 pub use self::error::ApplyError;
+pub use self::prepare::Prepared;
+use self::prepare::{Stretch, Work};
 use crate::log_row::LogRow;
 use crate::logging as log;
-
-/// Up to so many rows one by one are as quick as a net change.
-const FEW_ROWS: usize = 12;
 
 /// What applying did, for the log and `sl_apply_stats`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -105,6 +107,12 @@ impl ApplyState {
         self.catalog.forget();
     }
 
+    /// What is known of the local tables now, for [`Prepared::new`].
+    #[must_use]
+    pub fn tables(&self) -> Arc<Tables> {
+        Arc::clone(self.catalog.tables())
+    }
+
     /// Has tables looked at again: a trigger may have been enabled on the replica since.
     pub fn doubt(&mut self) {
         self.catalog.doubt();
@@ -131,78 +139,94 @@ pub struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies a chunk of data rows in `log_actionseq` order.
+    /// Applies a chunk of data rows in `log_actionseq` order. `prepared` is what was worked out for it, if anything; where
+    /// the tables are not what they were then, it is worked out again.
     ///
     /// # Errors
     /// [`ApplyError`]; the transaction must be rolled back then.
-    pub async fn apply(&mut self, rows: &[LogRow]) -> Result<Applied, ApplyError> {
-        self.catalog.learn(self.session, self.cluster, rows).await?;
-        let mut applied = Applied::default();
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let end = rest.iter().position(|row| row.command == b'T').unwrap_or(rest.len());
-            let (stretch, tail) = rest.split_at(end);
-            applied.add(self.stretch(stretch).await?);
-            let truncates = tail.iter().take_while(|row| row.command == b'T').count();
-            let (barrier, tail) = tail.split_at(truncates);
-            for row in barrier {
-                self.truncate(row).await?;
-                applied.count(b'T');
+    pub async fn apply(&mut self, rows: &[LogRow], prepared: Option<Prepared>) -> Result<Applied, ApplyError> {
+        let prepared = match prepared.filter(|prepared| prepared.fits(rows, self.catalog.tables())) {
+            None => {
+                self.catalog.learn(self.session, self.cluster, rows).await?;
+                Prepared::new(rows, self.catalog.tables())
             }
-            rest = tail;
+            fitting => fitting,
+        };
+        let Some(prepared) = prepared else {
+            return Err(self.missing_table(rows));
+        };
+        let mut applied = Applied::default();
+        for Stretch { rows: range, work } in prepared.stretches {
+            let rows = &rows[range];
+            applied.add(match work {
+                Work::Truncate => self.truncate(rows).await?,
+                Work::InOrder { watched } => {
+                    let mut applied = self.in_order(rows).await?;
+                    applied.in_order += if watched { rows.len() as u64 } else { 0 };
+                    applied
+                }
+                Work::Unfit(error) => self.after_refusal(rows, &error).await?,
+                Work::ByTable { tables, counts } => {
+                    self.session.batch_execute("savepoint stretch").await?;
+                    match self.by_table(rows, tables).await {
+                        Ok(mut applied) => {
+                            self.session.batch_execute("release savepoint stretch").await?;
+                            applied.add(counts);
+                            applied
+                        }
+                        Err(error) if error.may_depend_on_order() => {
+                            self.session
+                                .batch_execute("rollback to savepoint stretch; release savepoint stretch")
+                                .await?;
+                            self.after_refusal(rows, &error).await?
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            });
         }
         Ok(applied)
     }
 
-    async fn stretch(&mut self, rows: &[LogRow]) -> Result<Applied, ApplyError> {
-        if rows.is_empty() {
-            return Ok(Applied::default());
-        }
-        let mut watched = false;
-        let mut last = None;
-        for row in rows {
-            if last != row.table {
-                watched |= self.catalog.relation(row, self.node)?.fires_triggers;
-                last = row.table;
-            }
-        }
-        if watched || rows.len() <= FEW_ROWS {
-            let mut applied = self.row_by_row(&rows.iter().collect::<Vec<_>>()).await?;
-            applied.in_order += if watched { rows.len() as u64 } else { 0 };
-            return Ok(applied);
-        }
-        self.session.batch_execute("savepoint stretch").await?;
-        match self.set_based(rows).await {
-            Ok(applied) => {
-                self.session.batch_execute("release savepoint stretch").await?;
-                Ok(applied)
-            }
-            Err(error) if error.may_depend_on_order() => {
-                log::debug1!("apply: {} rows again in their order: {error}", rows.len());
-                self.session
-                    .batch_execute("rollback to savepoint stretch; release savepoint stretch")
-                    .await?;
-                // The refusal may also stem from a table altered since it was looked at.
-                self.catalog.forget();
-                self.catalog.learn(self.session, self.cluster, rows).await?;
-                let mut applied = self.row_by_row(&rows.iter().collect::<Vec<_>>()).await?;
-                applied.fallbacks += 1;
-                Ok(applied)
-            }
-            Err(error) => Err(error),
-        }
+    async fn in_order(&mut self, rows: &[LogRow]) -> Result<Applied, ApplyError> {
+        self.row_by_row(&rows.iter().collect::<Vec<_>>()).await
     }
 
-    async fn truncate(&mut self, row: &LogRow) -> Result<(), ApplyError> {
-        let relation = self.catalog.relation(row, self.node)?;
-        self.session
-            .batch_execute(&apply_statement::truncate(&relation))
-            .await
-            .map_err(|source| ApplyError::Refused {
-                command: "TRUNCATE",
-                table: relation.qualified.clone(),
-                node: self.node,
-                source,
-            })
+    /// The server did not take the net change of a stretch: the same rows in their order.
+    async fn after_refusal(&mut self, rows: &[LogRow], error: &ApplyError) -> Result<Applied, ApplyError> {
+        log::debug1!("apply: {} rows again in their order: {error}", rows.len());
+        // The refusal may also stem from a table altered since it was looked at.
+        self.catalog.forget();
+        self.catalog.learn(self.session, self.cluster, rows).await?;
+        let mut applied = self.in_order(rows).await?;
+        applied.fallbacks += 1;
+        Ok(applied)
+    }
+
+    fn missing_table(&self, rows: &[LogRow]) -> ApplyError {
+        let missing = rows.iter().find_map(|row| self.catalog.relation(row, self.node).err());
+        missing.unwrap_or_else(|| ApplyError::Malformed {
+            table: String::new(),
+            action: rows.first().map_or(0, |row| row.action),
+            what: "its table is known and yet not found",
+        })
+    }
+
+    async fn truncate(&mut self, rows: &[LogRow]) -> Result<Applied, ApplyError> {
+        let mut applied = Applied::default();
+        for row in rows {
+            let relation = self.catalog.relation(row, self.node)?;
+            self.session
+                .batch_execute(&apply_statement::truncate(&relation))
+                .await
+                .map_err(|source| ApplyError::Refused {
+                    command: "TRUNCATE",
+                    table: relation.qualified.clone(),
+                    node: self.node,
+                    source,
+                })?;
+            applied.count(row.command);
+        }
+        Ok(applied)
     }
 }

@@ -3,6 +3,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 /// One row of `sl_log_1` or `sl_log_2`.
+///
+/// Only the tuple is kept; names and values are found in it when they are wanted. A row so costs one reference to the
+/// buffer it was received in, whatever the number of its columns.
 #[derive(Debug, Clone)]
 pub struct LogRow {
     /// The whole tuple as it came, for forwarding it unchanged.
@@ -11,23 +14,80 @@ pub struct LogRow {
     pub table: Option<i32>,
     /// `log_actionseq`.
     pub action: i64,
-    /// `log_tablenspname`.
-    pub schema: Bytes,
-    /// `log_tablerelname`.
-    pub relation: Bytes,
     /// `log_cmdtype`.
     pub command: u8,
     /// `log_cmdupdncols`: how many of the pairs are changed columns.
     pub changed: usize,
-    /// `log_cmdargs`.
-    pub arguments: Vec<Option<Bytes>>,
+    /// Where `log_tablenspname` is in the tuple.
+    schema: Span,
+    /// Where `log_tablerelname` is in the tuple.
+    relation: Span,
+    /// Where the elements of `log_cmdargs` are in the tuple.
+    elements: Span,
+    /// How many there are.
+    count: usize,
+}
+
+/// A part of a tuple.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    start: usize,
+    end: usize,
 }
 
 impl LogRow {
+    /// `log_tablenspname`.
+    #[must_use]
+    pub fn schema(&self) -> &[u8] {
+        &self.raw[self.schema.start..self.schema.end]
+    }
+
+    /// `log_tablerelname`.
+    #[must_use]
+    pub fn relation(&self) -> &[u8] {
+        &self.raw[self.relation.start..self.relation.end]
+    }
+
+    /// Number of elements of `log_cmdargs`.
+    #[must_use]
+    pub fn argument_count(&self) -> usize {
+        self.count
+    }
+
+    /// The elements of `log_cmdargs`, null as None.
+    #[must_use]
+    pub fn arguments(&self) -> Arguments<'_> {
+        Arguments {
+            rest: &self.raw[self.elements.start..self.elements.end],
+        }
+    }
+
     /// Bytes the row occupies, for bounding buffers.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.raw.len() + 64 + self.arguments.len() * 32
+        self.raw.len() + size_of::<Self>()
+    }
+}
+
+/// The elements of `log_cmdargs` one by one.
+#[derive(Debug, Clone)]
+pub struct Arguments<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Arguments<'a> {
+    type Item = Option<&'a [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // The lengths were checked when the row was decoded; what does not fit ends the list.
+        let (length, rest) = self.rest.split_first_chunk::<4>()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            self.rest = rest;
+            return Some(None);
+        };
+        let (value, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(Some(value))
     }
 }
 
@@ -82,12 +142,13 @@ impl Decoder {
             self.header_read = true;
         }
         while !self.finished {
-            let Some(length) = tuple_length(&data)? else { break };
-            if length == 2 && data[..2] == [0xff, 0xff] {
+            if data.starts_with(&[0xff, 0xff]) {
+                data.advance(2);
                 self.finished = true;
                 break;
             }
-            rows.push(decode(data.split_to(length))?);
+            let Some(shape) = parse(&data)? else { break };
+            rows.push(shape.take(&mut data));
         }
         if !self.finished {
             self.rest.extend_from_slice(&data);
@@ -102,54 +163,89 @@ impl Decoder {
     }
 }
 
-/// Length of the first tuple, or None if it is not complete yet.
-fn tuple_length(data: &[u8]) -> Result<Option<usize>, DecodeError> {
-    let Some(count) = data.get(..2) else { return Ok(None) };
-    let count = i16::from_be_bytes([count[0], count[1]]);
-    if count == -1 {
-        return Ok(Some(2));
-    }
-    if count != 9 {
-        return Err(error("a row does not have nine columns"));
-    }
-    let mut position = 2;
-    for _ in 0..count {
-        let Some(length) = data.get(position..position + 4) else {
-            return Ok(None);
-        };
-        let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
-        position += 4;
-        if length > 0 {
-            position += usize::try_from(length).map_err(|_| error("negative column length"))?;
-        }
-    }
-    Ok((data.len() >= position).then_some(position))
+/// The first tuple of some data: its length and what a [`LogRow`] keeps of it.
+struct Shape {
+    length: usize,
+    table: Option<i32>,
+    action: i64,
+    command: u8,
+    changed: usize,
+    schema: Span,
+    relation: Span,
+    elements: Span,
+    count: usize,
 }
 
-fn decode(raw: Bytes) -> Result<LogRow, DecodeError> {
-    let mut data = raw.clone();
-    data.advance(2);
-    let mut field = || -> Result<Option<Bytes>, DecodeError> { take(&mut data) };
-    field()?;
-    field()?;
-    let table = field()?.map(|bytes| int4(&bytes)).transpose()?;
-    let action = field()?.ok_or_else(|| error("log_actionseq is null"))?;
-    let action = i64::from_be_bytes(
-        action
-            .as_ref()
-            .try_into()
-            .map_err(|_| error("log_actionseq is not a bigint"))?,
-    );
-    let schema = field()?.unwrap_or_default();
-    let relation = field()?.unwrap_or_default();
-    let command = field()?
-        .and_then(|bytes| bytes.first().copied())
-        .ok_or_else(|| error("log_cmdtype is null"))?;
-    let changed = field()?.map(|bytes| int4(&bytes)).transpose()?.unwrap_or(0);
-    let changed = usize::try_from(changed).map_err(|_| error("log_cmdupdncols is negative"))?;
-    let arguments = field()?.map_or_else(|| Ok(Vec::new()), text_array)?;
-    Ok(LogRow {
-        raw,
+impl Shape {
+    fn take(self, data: &mut Bytes) -> LogRow {
+        LogRow {
+            raw: data.split_to(self.length),
+            table: self.table,
+            action: self.action,
+            command: self.command,
+            changed: self.changed,
+            schema: self.schema,
+            relation: self.relation,
+            elements: self.elements,
+            count: self.count,
+        }
+    }
+}
+
+/// A column of a tuple, or an element of an array.
+enum Column {
+    /// Not all of it is there yet.
+    Incomplete,
+    Null,
+    Value(Span),
+}
+
+/// A place in a tuple that may end too early.
+struct Cursor<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    /// Steps over one column.
+    fn column(&mut self) -> Result<Column, DecodeError> {
+        let Some(length) = self.data.get(self.at..self.at + 4) else {
+            return Ok(Column::Incomplete);
+        };
+        let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+        let start = self.at + 4;
+        if length == -1 {
+            self.at = start;
+            return Ok(Column::Null);
+        }
+        let length = usize::try_from(length).map_err(|_| error("negative column length"))?;
+        let end = start + length;
+        if end > self.data.len() {
+            return Ok(Column::Incomplete);
+        }
+        self.at = end;
+        Ok(Column::Value(Span { start, end }))
+    }
+}
+
+/// Reads the first tuple; None if it is not complete yet.
+fn parse(data: &[u8]) -> Result<Option<Shape>, DecodeError> {
+    let Some(count) = data.get(..2) else { return Ok(None) };
+    if i16::from_be_bytes([count[0], count[1]]) != 9 {
+        return Err(error("a row does not have nine columns"));
+    }
+    let mut cursor = Cursor { data, at: 2 };
+    let mut columns = [None; 9];
+    for column in &mut columns {
+        match cursor.column()? {
+            Column::Value(span) => *column = Some(span),
+            Column::Null => {}
+            Column::Incomplete => return Ok(None),
+        }
+    }
+    let [
+        _origin,
+        _txid,
         table,
         action,
         schema,
@@ -157,22 +253,35 @@ fn decode(raw: Bytes) -> Result<LogRow, DecodeError> {
         command,
         changed,
         arguments,
-    })
-}
-
-fn take(data: &mut Bytes) -> Result<Option<Bytes>, DecodeError> {
-    if data.len() < 4 {
-        return Err(error("a row ends early"));
-    }
-    let length = data.get_i32();
-    if length < 0 {
-        return Ok(None);
-    }
-    let length = usize::try_from(length).map_err(|_| error("negative length"))?;
-    if length > data.len() {
-        return Err(error("a row ends early"));
-    }
-    Ok(Some(data.split_to(length)))
+    ] = columns;
+    let bytes = |span: Span| &data[span.start..span.end];
+    let table = table.map(|span| int4(bytes(span))).transpose()?;
+    let action = action.ok_or_else(|| error("log_actionseq is null"))?;
+    let action = i64::from_be_bytes(
+        bytes(action)
+            .try_into()
+            .map_err(|_| error("log_actionseq is not a bigint"))?,
+    );
+    let command = command
+        .and_then(|span| bytes(span).first().copied())
+        .ok_or_else(|| error("log_cmdtype is null"))?;
+    let changed = changed.map(|span| int4(bytes(span))).transpose()?.unwrap_or(0);
+    let changed = usize::try_from(changed).map_err(|_| error("log_cmdupdncols is negative"))?;
+    let (elements, count) = match arguments {
+        Some(span) => text_array(data, span)?,
+        None => (Span::default(), 0),
+    };
+    Ok(Some(Shape {
+        length: cursor.at,
+        table,
+        action,
+        command,
+        changed,
+        schema: schema.unwrap_or_default(),
+        relation: relation.unwrap_or_default(),
+        elements,
+        count,
+    }))
 }
 
 fn int4(bytes: &[u8]) -> Result<i32, DecodeError> {
@@ -183,30 +292,35 @@ fn int4(bytes: &[u8]) -> Result<i32, DecodeError> {
     ))
 }
 
-fn text_array(mut data: Bytes) -> Result<Vec<Option<Bytes>>, DecodeError> {
-    if data.len() < 12 {
-        return Err(error("an array is too short"));
-    }
-    let dimensions = data.get_i32();
-    data.advance(8);
+/// Checks an array and says where its elements are and how many.
+fn text_array(data: &[u8], array: Span) -> Result<(Span, usize), DecodeError> {
+    let short = || error("an array is too short");
+    let word = |at: usize| -> Result<i32, DecodeError> {
+        let bytes = data[..array.end].get(at..at + 4).ok_or_else(short)?;
+        int4(bytes)
+    };
+    let dimensions = word(array.start)?;
+    // Flags and element type.
+    word(array.start + 8)?;
     match dimensions {
-        0 => return Ok(Vec::new()),
+        0 => return Ok((Span::default(), 0)),
         1 => {}
         _ => return Err(error("an array has several dimensions")),
     }
-    if data.len() < 8 {
-        return Err(error("an array is too short"));
-    }
-    let count = usize::try_from(data.get_i32()).map_err(|_| error("negative array length"))?;
-    data.advance(4);
-    if count > data.len() / 4 {
-        return Err(error("an array is too short"));
-    }
-    let mut values = Vec::with_capacity(count);
+    let count = usize::try_from(word(array.start + 12)?).map_err(|_| error("negative array length"))?;
+    // The lower bound.
+    word(array.start + 16)?;
+    let start = array.start + 20;
+    let mut cursor = Cursor {
+        data: &data[..array.end],
+        at: start,
+    };
     for _ in 0..count {
-        values.push(take(&mut data)?);
+        if matches!(cursor.column()?, Column::Incomplete) {
+            return Err(short());
+        }
     }
-    Ok(values)
+    Ok((Span { start, end: cursor.at }, count))
 }
 
 #[cfg(test)]
@@ -276,10 +390,11 @@ pub(crate) mod tests {
         assert!(decoder.is_complete());
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].table, rows[0].action, rows[0].command), (Some(7), 5, b'I'));
-        assert_eq!(rows[0].arguments[1], None);
-        assert_eq!(rows[0].arguments[3].as_deref(), Some(&b""[..]));
+        let arguments: Vec<Option<&[u8]>> = rows[0].arguments().collect();
+        assert_eq!(arguments, [Some(&b"a"[..]), None, Some(b"b"), Some(b"")]);
+        assert_eq!((rows[0].schema(), rows[0].relation()), (&b"public"[..], &b"t"[..]));
         assert_eq!(rows[0].raw, tuples[0]);
-        assert!(rows[1].arguments.is_empty());
+        assert_eq!((rows[1].argument_count(), rows[1].arguments().count()), (0, 0));
     }
 
     proptest! {
@@ -299,8 +414,9 @@ pub(crate) mod tests {
             }
             prop_assert!(decoder.is_complete());
             prop_assert_eq!(rows.len(), 2);
-            let got: Vec<Option<String>> = rows[1].arguments.iter()
-                .map(|value| value.as_ref().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())).collect();
+            prop_assert_eq!(rows[1].argument_count(), texts.len());
+            let got: Vec<Option<String>> = rows[1].arguments()
+                .map(|value| value.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())).collect();
             prop_assert_eq!(got, texts);
         }
 

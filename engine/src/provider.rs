@@ -280,6 +280,12 @@ pub struct LogStream {
 }
 
 impl LogStream {
+    /// Whether all rows have been handed out.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.decoder.is_complete()
+    }
+
     /// Reads rows until about `bytes` bytes or `rows` rows are there; an empty result is the end.
     ///
     /// # Errors

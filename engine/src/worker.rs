@@ -5,6 +5,7 @@
 
 mod configuration_event;
 mod copy_set;
+mod log_pipeline;
 mod scripts;
 mod sync_group;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use trunkline_sql::forward::LogTable;
 use trunkline_sql::snapshot::{Snapshot, SnapshotError};
 use trunkline_sql::{Session, error_text, events};
 
@@ -111,6 +113,8 @@ pub struct Worker {
     /// Snapshot of the last SYNC processed, from which scripts are wanted; None: not known yet.
     last_snapshot: Option<Snapshot>,
     last_done: i64,
+    /// The local log table written last: a guess that saves a round trip.
+    log_table: Option<LogTable>,
     /// When the local tables were looked at last.
     looked: Instant,
     logged_sync: Option<Instant>,
@@ -141,6 +145,7 @@ pub async fn run(
         table_sets: Arc::default(),
         last_snapshot: None,
         last_done: last,
+        log_table: None,
         looked: Instant::now(),
         logged_sync: None,
     };

@@ -1,15 +1,15 @@
 //! Values on the wire: what was logged as text goes back to the server without being understood here.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use postgres_types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
 type EncodeError = Box<dyn std::error::Error + Sync + Send>;
 
 /// One value in text form, for a parameter of any type: the server's input function reads it.
 #[derive(Debug, Clone)]
-pub struct TextValue(pub Option<Bytes>);
+pub struct TextValue<'a>(pub Option<&'a [u8]>);
 
-impl ToSql for TextValue {
+impl ToSql for TextValue<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, EncodeError> {
         Ok(match &self.0 {
             Some(bytes) => {

@@ -1,8 +1,10 @@
 //! What is known of the local tables, and the statements prepared for them.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use hashbrown::{Equivalent, HashMap};
 use tokio_postgres::Statement;
 use trunkline_sql::relation::{self, Relation};
 use trunkline_sql::{Cluster, Session};
@@ -23,14 +25,98 @@ pub(super) enum Shape {
     CopyIn,
 }
 
-type StatementKey = (u32, Shape, Vec<usize>, Vec<usize>);
+/// Schema and table as a log row names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TableName<'a> {
+    pub(super) schema: &'a [u8],
+    pub(super) table: &'a [u8],
+}
+
+impl<'a> TableName<'a> {
+    pub(super) fn of(row: &'a LogRow) -> Self {
+        Self {
+            schema: row.schema(),
+            table: row.relation(),
+        }
+    }
+
+    fn qualified(self) -> String {
+        format!(
+            "{}.{}",
+            trunkline_sql::quote_ident(&String::from_utf8_lossy(self.schema)),
+            trunkline_sql::quote_ident(&String::from_utf8_lossy(self.table))
+        )
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OwnedName {
+    schema: String,
+    table: String,
+}
+
+impl OwnedName {
+    fn borrowed(&self) -> TableName<'_> {
+        TableName {
+            schema: self.schema.as_bytes(),
+            table: self.table.as_bytes(),
+        }
+    }
+}
+
+impl Hash for OwnedName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.borrowed().hash(state);
+    }
+}
+
+impl Equivalent<OwnedName> for TableName<'_> {
+    fn equivalent(&self, key: &OwnedName) -> bool {
+        *self == key.borrowed()
+    }
+}
+
+/// Local tables by name; a snapshot of it travels to where chunks are prepared.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    by_name: HashMap<OwnedName, Arc<Relation>>,
+}
+
+impl Tables {
+    /// The local table of that name, if it has been looked at.
+    pub(super) fn get(&self, name: TableName<'_>) -> Option<&Arc<Relation>> {
+        self.by_name.get(&name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct StatementKey {
+    table: u32,
+    shape: Shape,
+    set: Vec<usize>,
+    key: Vec<usize>,
+}
+
+#[derive(Hash)]
+struct StatementName<'a> {
+    table: u32,
+    shape: Shape,
+    set: &'a [usize],
+    key: &'a [usize],
+}
+
+impl Equivalent<StatementKey> for StatementName<'_> {
+    fn equivalent(&self, key: &StatementKey) -> bool {
+        self.table == key.table && self.shape == key.shape && *self.set == key.set && *self.key == key.key
+    }
+}
 
 /// Local tables by name and prepared statements by table and columns; forgotten as a whole when in doubt.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
-    relations: HashMap<(String, String), Arc<Relation>>,
+    tables: Arc<Tables>,
     /// Tables known earlier, for comparison when they are met again.
-    doubted: HashMap<(String, String), Arc<Relation>>,
+    doubted: HashMap<OwnedName, Arc<Relation>>,
     statements: HashMap<StatementKey, Statement>,
     /// Most prepared statements kept.
     limit: usize,
@@ -44,25 +130,28 @@ impl Catalog {
         }
     }
 
+    /// What is known of the tables now.
+    pub(super) fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
     /// Forgets everything: tables may have been altered.
     pub(super) fn forget(&mut self) {
-        self.relations.clear();
+        self.tables = Arc::default();
         self.doubted.clear();
         self.statements.clear();
     }
 
     /// Forgets one table, which has been altered since it was looked at.
-    pub(super) fn forget_relation(&mut self, row: &LogRow) -> Result<(), ApplyError> {
-        let (schema, table) = names_of(row)?;
-        if let Some(relation) = self.relations.remove(&(schema.to_owned(), table.to_owned())) {
-            self.statements.retain(|(oid, ..), _| *oid != relation.oid);
+    pub(super) fn forget_relation(&mut self, row: &LogRow) {
+        if let Some(relation) = Arc::make_mut(&mut self.tables).by_name.remove(&TableName::of(row)) {
+            self.statements.retain(|name, _| name.table != relation.oid);
         }
-        Ok(())
     }
 
     /// Has the tables looked at again when they are met next; statements of those that did not change are kept.
     pub(super) fn doubt(&mut self) {
-        self.doubted.extend(self.relations.drain());
+        self.doubted.extend(Arc::make_mut(&mut self.tables).by_name.drain());
     }
 
     /// Looks up the tables of the rows that are not known yet, all in one query.
@@ -73,45 +162,49 @@ impl Catalog {
         rows: &[LogRow],
     ) -> Result<(), ApplyError> {
         let mut names: Vec<(&str, &str)> = Vec::new();
-        let mut last: Option<(&[u8], &[u8])> = None;
+        let mut seen: HashSet<TableName<'_>> = HashSet::new();
+        let mut last: Option<TableName<'_>> = None;
         for row in rows.iter().filter(|row| row.table.is_some()) {
-            let pair = (row.schema.as_ref(), row.relation.as_ref());
-            if last == Some(pair) {
+            let name = TableName::of(row);
+            if last == Some(name) {
                 continue;
             }
-            last = Some(pair);
-            let name = names_of(row)?;
-            if !names.contains(&name) && self.find(name).is_none() {
-                names.push(name);
+            last = Some(name);
+            if self.tables.get(name).is_none() && seen.insert(name) {
+                names.push(text_of(name, row)?);
             }
         }
         if names.is_empty() {
             return Ok(());
         }
         let found = relation::describe(session, cluster, session.server_version(), &names).await?;
-        for (name, relation) in found {
-            if let Some(before) = self.doubted.remove(&name).filter(|before| **before != relation) {
-                self.statements.retain(|(oid, ..), _| *oid != before.oid);
-            }
-            self.relations.insert(name, Arc::new(relation));
+        let tables = Arc::make_mut(&mut self.tables);
+        for ((schema, table), relation) in found {
+            let name = OwnedName { schema, table };
+            let relation = match self.doubted.remove(&name) {
+                // The same table as before stays the same object: what was prepared with it is still good.
+                Some(before) if *before == relation => before,
+                Some(before) => {
+                    self.statements.retain(|name, _| name.table != before.oid);
+                    Arc::new(relation)
+                }
+                None => Arc::new(relation),
+            };
+            tables.by_name.insert(name, relation);
         }
         Ok(())
     }
 
-    fn find(&self, (schema, table): (&str, &str)) -> Option<&Arc<Relation>> {
-        self.relations.get(&(schema.to_owned(), table.to_owned()))
-    }
-
     /// The local table of a row.
     pub(super) fn relation(&self, row: &LogRow, node: i32) -> Result<Arc<Relation>, ApplyError> {
-        let name = names_of(row)?;
-        self.find(name).cloned().ok_or_else(|| ApplyError::MissingTable {
-            table: qualified(name),
+        let name = TableName::of(row);
+        self.tables.get(name).cloned().ok_or_else(|| ApplyError::MissingTable {
+            table: name.qualified(),
             node,
         })
     }
 
-    /// A prepared statement, prepared now if need be. No other statement may be without its answer meanwhile.
+    /// A prepared statement, if there is one.
     pub(super) fn prepared(
         &self,
         relation: &Relation,
@@ -119,9 +212,13 @@ impl Catalog {
         set: &[usize],
         key: &[usize],
     ) -> Option<Statement> {
-        self.statements
-            .get(&(relation.oid, shape, set.to_vec(), key.to_vec()))
-            .cloned()
+        let name = StatementName {
+            table: relation.oid,
+            shape,
+            set,
+            key,
+        };
+        self.statements.get(&name).cloned()
     }
 
     pub(super) fn keep(
@@ -135,15 +232,20 @@ impl Catalog {
         if self.statements.len() >= self.limit {
             self.statements.clear();
         }
-        self.statements
-            .insert((relation.oid, shape, set.to_vec(), key.to_vec()), statement.clone());
+        let name = StatementKey {
+            table: relation.oid,
+            shape,
+            set: set.to_vec(),
+            key: key.to_vec(),
+        };
+        self.statements.insert(name, statement.clone());
     }
 }
 
-fn names_of(row: &LogRow) -> Result<(&str, &str), ApplyError> {
-    std::str::from_utf8(&row.schema)
+fn text_of<'a>(name: TableName<'a>, row: &LogRow) -> Result<(&'a str, &'a str), ApplyError> {
+    std::str::from_utf8(name.schema)
         .ok()
-        .zip(std::str::from_utf8(&row.relation).ok())
+        .zip(std::str::from_utf8(name.table).ok())
         .ok_or_else(|| ApplyError::Malformed {
             table: format!("with id {}", row.table.unwrap_or(-1)),
             action: row.action,
@@ -151,11 +253,34 @@ fn names_of(row: &LogRow) -> Result<(&str, &str), ApplyError> {
         })
 }
 
-/// `"schema"."name"`.
-pub(super) fn qualified((schema, table): (&str, &str)) -> String {
-    format!(
-        "{}.{}",
-        trunkline_sql::quote_ident(schema),
-        trunkline_sql::quote_ident(table)
-    )
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn borrowed_names_are_found_under_owned_ones() {
+        let owned = StatementKey {
+            table: 7,
+            shape: Shape::BulkUpdate,
+            set: vec![1, 2],
+            key: vec![0],
+        };
+        let borrowed = StatementName {
+            table: 7,
+            shape: Shape::BulkUpdate,
+            set: &[1, 2],
+            key: &[0],
+        };
+        let hasher = hashbrown::DefaultHashBuilder::default();
+        assert!(borrowed.equivalent(&owned));
+        assert_eq!(hasher.hash_one(&owned), hasher.hash_one(&borrowed));
+        let owned = OwnedName {
+            schema: "s".to_owned(),
+            table: "t".to_owned(),
+        };
+        assert!(owned.borrowed().equivalent(&owned));
+        assert_eq!(hasher.hash_one(&owned), hasher.hash_one(owned.borrowed()));
+    }
 }

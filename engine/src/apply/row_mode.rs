@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio_postgres::{Client, Statement};
 use trunkline_sql::apply_statement as build;
 use trunkline_sql::relation::Relation;
 use trunkline_sql::wire::TextValue;
 
 use super::catalog::Shape;
-use super::change::{self, RowChange, Unreadable};
+use super::change::{RowReader, Unreadable};
 use super::error::ApplyError;
 use super::pipeline::Pipeline;
 use super::{Applied, Applier};
@@ -31,20 +30,21 @@ impl Applier<'_> {
             node,
             source,
         };
+        let mut change = RowReader::default();
         for row in rows.iter().copied() {
             let mut relation = self.catalog.relation(row, node)?;
-            let mut read = change::read(row, &relation);
+            let mut read = change.read(row, &relation);
             if matches!(read, Err(Unreadable::Column(_))) {
                 // The column may have been added since the table was looked at.
                 pipeline.drain().await.map_err(refused)?;
-                self.catalog.forget_relation(row)?;
+                self.catalog.forget_relation(row);
                 self.catalog
                     .learn(self.session, self.cluster, std::slice::from_ref(row))
                     .await?;
                 relation = self.catalog.relation(row, node)?;
-                read = change::read(row, &relation);
+                read = change.read(row, &relation);
             }
-            let change = read.map_err(|unreadable| unreadable.into_error(&relation, row, node))?;
+            read.map_err(|unreadable| unreadable.into_error(&relation, row, node))?;
             applied.count(change.command);
             let Some((shape, set, key, values)) = plan(&change, &relation) else {
                 continue;
@@ -90,17 +90,21 @@ impl Applier<'_> {
     }
 }
 
-async fn execute(client: &Client, statement: Statement, values: Vec<TextValue>) -> Result<u64, tokio_postgres::Error> {
+async fn execute(
+    client: &Client,
+    statement: Statement,
+    values: Vec<TextValue<'_>>,
+) -> Result<u64, tokio_postgres::Error> {
     client.execute_raw(&statement, values).await
 }
 
-type Plan = (Shape, Vec<usize>, Vec<usize>, Vec<TextValue>);
+type Plan<'a> = (Shape, Vec<usize>, Vec<usize>, Vec<TextValue<'a>>);
 
 /// Which statement with which parameters; None where there is nothing to do.
-fn plan(change: &RowChange, relation: &Relation) -> Option<Plan> {
-    let key: Vec<usize> = change.key.iter().map(|(position, _)| *position).collect();
-    let mut set: Vec<usize> = change.values.iter().map(|(position, _)| *position).collect();
-    let mut values: Vec<Option<Bytes>> = change.values.iter().map(|(_, value)| value.clone()).collect();
+fn plan<'a>(change: &RowReader<'a>, relation: &Relation) -> Option<Plan<'a>> {
+    let key = change.key_columns.clone();
+    let mut set = change.columns.clone();
+    let mut values = change.values.clone();
     let shape = match change.command {
         b'I' => Shape::InsertRow,
         b'U' if change.changes_identity(relation) => Shape::ReplaceRow,
@@ -112,12 +116,12 @@ fn plan(change: &RowChange, relation: &Relation) -> Option<Plan> {
                 };
                 let index = key.iter().position(writable).filter(|_| relation.fires_triggers)?;
                 set.push(key[index]);
-                values.push(change.key[index].1.clone());
+                values.push(Some(change.key_values[index]));
             }
             Shape::UpdateRow
         }
         _ => Shape::DeleteRow,
     };
-    values.extend(change.key.iter().map(|(_, value)| value.clone()));
+    values.extend(change.key_values.iter().map(|value| Some(*value)));
     Some((shape, set, key, values.into_iter().map(TextValue).collect()))
 }

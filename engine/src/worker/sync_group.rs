@@ -5,23 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use trunkline_sql::Session;
 use trunkline_sql::daemon::{ApplyStats, add_apply_stats};
 use trunkline_sql::events::{self, Event};
+use trunkline_sql::forward::{self, LogTable};
 use trunkline_sql::log_selection::{LogSelection, LogTables, Stretch, WindowTables};
 use trunkline_sql::snapshot::{Snapshot, Window};
 use trunkline_sql::subscription::{self, SetPosition};
-use trunkline_sql::{Session, forward};
 
+use super::log_pipeline::{Chunk, Copied, LogPipeline};
 use super::{Worker, WorkerError, gone};
 use crate::apply::Applied;
 use crate::logging as log;
-use crate::provider::LogStream;
 use crate::queue::Queued;
-
-/// Bytes of log rows held at once; a single row may exceed it.
-const CHUNK_BYTES: usize = 12 * 1024 * 1024;
-/// Log rows held at once.
-const CHUNK_ROWS: usize = 50_000;
 
 /// What to read from one provider.
 pub(super) struct FromProvider {
@@ -51,9 +47,9 @@ struct Plan {
     /// Tables whose rows are kept for others.
     forwarded: HashSet<i32>,
     /// Log rows that the initial copy of a set already held, by table: a provider's list may name rows of other sets.
-    copied: HashMap<i32, Arc<HashSet<i64>>>,
+    copied: Copied,
     /// Table rows are forwarded to.
-    log_table: Option<&'static str>,
+    log_table: Option<LogTable>,
 }
 
 /// The rest of a group of SYNCs: what is still to be read from whom. A script may change it.
@@ -150,12 +146,13 @@ impl Worker {
             forwarded: self
                 .tables_of(positions.iter().filter(|position| position.forward).map(|p| p.set))
                 .collect(),
-            copied: self.copied(&positions),
+            copied: Arc::new(self.copied(&positions)),
             log_table: None,
         };
         if !plan.forwarded.is_empty() {
-            plan.log_table = Some(forward::log_table(local, &node.cluster).await?);
+            plan.log_table = Some(forward::log_table(local, &node.cluster, self.log_table).await?);
         }
+        self.log_table = plan.log_table.or(self.log_table);
         Ok(Stage {
             sets: positions.iter().map(|position| position.set).collect(),
             sources: self.sources(&positions, seqno, to, after)?,
@@ -299,39 +296,33 @@ impl Worker {
                 before,
             },
         };
-        let stream: Option<LogStream> = self
-            .provider(source.provider)
-            .await?
-            .log_stream(&node, selection)
-            .await?;
-        let Some(mut stream) = stream else {
+        let provider = self.provider(source.provider).await?;
+        let Some(stream) = provider.log_stream(&node, selection).await? else {
             return Ok(Applied::default());
         };
+        let mut pipeline = LogPipeline::start(stream, Arc::clone(&plan.copied), self.apply.tables()).await?;
         let mut applied = Applied::default();
-        loop {
-            let mut rows = stream.chunk(CHUNK_BYTES, CHUNK_ROWS).await?;
-            if rows.is_empty() {
-                return Ok(applied);
-            }
-            if !plan.copied.is_empty() {
-                rows.retain(|row| {
-                    let copied = row.table.and_then(|table| plan.copied.get(&table));
-                    copied.is_none_or(|actions| !actions.contains(&row.action))
-                });
-            }
-            let local: &Session = self.local.as_ref().ok_or_else(gone)?;
-            if let Some(log_table) = plan.log_table {
-                let kept: Vec<Bytes> = rows
-                    .iter()
-                    .filter(|row| row.table.is_some_and(|table| plan.forwarded.contains(&table)))
-                    .map(|row| row.raw.clone())
-                    .collect();
-                if !kept.is_empty() {
-                    forward::store(local, &node.cluster, log_table, kept).await?;
-                }
-            }
-            applied.add(self.apply.applier(local, &node.cluster, node.id).apply(&rows).await?);
+        while let Some(chunk) = pipeline.next().await? {
+            applied.add(self.apply_chunk(chunk, plan).await?);
+            pipeline.learned(self.apply.tables());
         }
+        Ok(applied)
+    }
+
+    async fn apply_chunk(&mut self, chunk: Chunk, plan: &Plan) -> Result<Applied, WorkerError> {
+        let node = Arc::clone(&self.node);
+        let local: &Session = self.local.as_ref().ok_or_else(gone)?;
+        if let Some(log_table) = plan.log_table {
+            let kept: Vec<Bytes> = chunk
+                .rows
+                .iter()
+                .filter(|row| row.table.is_some_and(|table| plan.forwarded.contains(&table)))
+                .map(|row| row.raw.clone())
+                .collect();
+            forward::store(local, &node.cluster, log_table, kept).await?;
+        }
+        let mut changes = self.apply.applier(local, &node.cluster, node.id);
+        Ok(changes.apply(&chunk.rows, chunk.prepared).await?)
     }
 
     async fn store_stats(&self, applied: &Applied, duration: Duration) -> Result<(), WorkerError> {
