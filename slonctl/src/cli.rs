@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::{self, CheckArguments};
 use crate::configuration::{Configuration, ConfigurationError};
 use crate::console::Console;
 use crate::demo::{self, DemoOptions};
 use crate::exit::Exit;
+use crate::failover::{self, FailoverArguments};
 use crate::status::{self, StatusArguments};
+use crate::switch::{self, SwitchArguments};
 use crate::view::{ClusterView, DiscoveryError};
 
 /// The operator's tool of a Trunkline cluster.
@@ -45,6 +48,12 @@ struct Target {
 enum Command {
     /// Shows nodes, sets, who is origin and who is behind, what slons are stuck on and what holds back cleanup.
     Status(StatusArguments),
+    /// Judges the cluster for a monitor. Exit code: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    Check(CheckArguments),
+    /// Makes another node the origin, without losing anything; puts everything back if it cannot be done in time.
+    Switch(SwitchArguments),
+    /// Gives lost nodes up and makes a surviving node the origin of their sets.
+    Failover(FailoverArguments),
     /// Builds a cluster of three throwaway nodes, works on it under load and proves that all nodes are equal.
     ///
     /// Needs the PostgreSQL server programs (with contrib): `TRUNKLINE_PGBIN`, `pg_config` and the usual places are
@@ -81,12 +90,19 @@ impl CommandError {
 
 /// Runs slonctl with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // A monitor that calls us wrongly knows nothing: it must not read "critical".
+    let monitors = arguments.iter().any(|argument| argument == "check");
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Nothing can be done about a closed terminal.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return match (error.use_stderr(), monitors) {
+                (false, _) => Exit::Done,
+                (true, true) => Exit::Monitoring(3),
+                (true, false) => Exit::Usage,
+            };
         }
     };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -106,6 +122,9 @@ async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let Arguments { target, command } = arguments;
     match command {
         Command::Status(arguments) => Ok(status::run(&arguments, &target.console(), target.view().await?).await?),
+        Command::Check(arguments) => Ok(check::run(&arguments, &target.console(), target.view().await).await),
+        Command::Switch(arguments) => switch::run(&arguments, &target.console(), target.view().await?).await,
+        Command::Failover(arguments) => failover::run(&arguments, &target.console(), target.view().await?).await,
         Command::Demo { keep } => Ok(if demo::run(&DemoOptions { keep }).await? {
             Exit::Done
         } else {
@@ -130,7 +149,7 @@ impl Target {
 }
 
 /// An error with its causes, on one line. Errors that show their cause themselves are not repeated.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

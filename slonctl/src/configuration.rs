@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::hooks::{Hook, HookEvent, Hooks};
+
 /// What the file and the command line say together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Configuration {
@@ -14,6 +16,8 @@ pub(crate) struct Configuration {
     pub(crate) nodes: BTreeMap<i32, String>,
     /// Conninfos from the command line, of nodes whose number is not known yet.
     pub(crate) seeds: Vec<String>,
+    /// What to run when roles change.
+    pub(crate) hooks: Hooks,
 }
 
 /// Why the configuration cannot be used.
@@ -55,6 +59,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct NodeTable {
     conninfo: Option<String>,
+    #[serde(default)]
+    hooks: BTreeMap<HookEvent, Hook>,
 }
 
 impl Configuration {
@@ -70,10 +76,16 @@ impl Configuration {
                     path: path.to_owned(),
                     source,
                 })?;
-                Self::parse(&text).map_err(|reason| ConfigurationError::Content {
+                let mut read = Self::parse(&text).map_err(|reason| ConfigurationError::Content {
                     path: path.to_owned(),
                     reason,
-                })?
+                })?;
+                // An empty parent is the working directory.
+                read.hooks.directory = path
+                    .parent()
+                    .filter(|parent| !parent.as_os_str().is_empty())
+                    .map(Path::to_owned);
+                read
             }
             None => Self::default(),
         };
@@ -96,6 +108,7 @@ impl Configuration {
             format!("{place}{}", error.message())
         })?;
         let mut nodes = BTreeMap::new();
+        let mut hooks = Hooks::default();
         for (key, table) in file.node {
             let id = key
                 .parse::<i32>()
@@ -105,11 +118,15 @@ impl Configuration {
             if let Some(conninfo) = table.conninfo {
                 nodes.insert(id, conninfo);
             }
+            if !table.hooks.is_empty() {
+                hooks.by_node.insert(id, table.hooks);
+            }
         }
         Ok(Self {
             cluster: file.cluster,
             nodes,
             seeds: Vec::new(),
+            hooks,
         })
     }
 }
@@ -144,6 +161,23 @@ mod tests {
             "{message}"
         );
         assert!(Configuration::parse("[node.one]\n").unwrap_err().contains("[node.1]"));
+    }
+
+    #[test]
+    fn hooks_belong_to_nodes_and_events() {
+        let read =
+            Configuration::parse("[node.1]\nhooks.pre_demote = 'vip del'\n[node.1.hooks.fence]\nrun = ['/off']\n")
+                .unwrap();
+        assert_eq!(
+            read.hooks
+                .get(1, HookEvent::PreDemote)
+                .map(ToString::to_string)
+                .as_deref(),
+            Some("vip del")
+        );
+        assert!(read.hooks.get(1, HookEvent::Fence).is_some() && read.hooks.get(2, HookEvent::Fence).is_none());
+        let message = Configuration::parse("[node.1.hooks]\npre_demot = 'x'\n").unwrap_err();
+        assert!(message.contains("pre_demote"), "{message}");
     }
 
     #[test]

@@ -93,6 +93,15 @@ impl Console {
         }
     }
 
+    /// A longer text that stands for itself: without time and node for people, as an event for programs.
+    pub(crate) fn passage(&self, kind: &str, text: &str) {
+        if self.json {
+            self.event(None, kind, text);
+        } else {
+            self.line(&format!("{text}\n"));
+        }
+    }
+
     /// One JSON document, on one line; dropped where the reader is a person.
     pub(crate) fn document(&self, document: &impl Serialize) {
         if !self.json {

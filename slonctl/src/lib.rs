@@ -3,15 +3,23 @@
 //! [`cli`] is the command line; each command has a module of its own and works on a [`ClusterView`], the cluster as it can
 //! be seen from here.
 
+mod check;
 pub mod cli;
 mod configuration;
-#[allow(dead_code)] // Commands that are being built need all of it.
+mod confirmation;
 mod console;
 pub mod demo;
+mod duration;
 mod exit;
+mod failover;
+mod finding;
+mod hooks;
+mod proof;
+mod script;
 mod status;
+mod stop;
+mod switch;
 pub mod throwaway;
-#[allow(dead_code)] // As above.
 mod view;
 
 pub use exit::Exit;

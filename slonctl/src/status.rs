@@ -12,7 +12,8 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::view::{ClusterView, DiscoveryError};
 
-pub(crate) use report::Report;
+use report::Report;
+pub(crate) use report::lag;
 
 /// Options of `slonctl status`.
 #[derive(Debug, Clone, Args)]

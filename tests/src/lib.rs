@@ -29,7 +29,7 @@ mod writers;
 pub use cluster::{Cluster, Node};
 pub use connection::Connection;
 pub use genuine::{GenuineSlony, genuine_slony};
-pub use operator::{SlonctlRun, run_slonctl};
+pub use operator::{Slonctl, SlonctlRun, run_slonctl};
 pub use programs::{Slon, SlonikRun, program, run_slonik};
 pub use proxy::Proxy;
 pub use scripts::{full_name, slonik_string};

@@ -1,7 +1,11 @@
 //! The real `slonctl`.
 
+use std::fmt::Write as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use trunkline_slonctl::throwaway::signal;
 
 use crate::{Cluster, program};
 
@@ -74,29 +78,58 @@ impl SlonctlRun {
     }
 }
 
+/// A running `slonctl`; killed when dropped.
+#[derive(Debug)]
+pub struct Slonctl {
+    child: tokio::process::Child,
+    arguments: Vec<String>,
+    started: Instant,
+}
+
+impl Slonctl {
+    /// Starts it with these arguments and an empty standard input.
+    pub fn start(arguments: &[&str]) -> Self {
+        let child = tokio::process::Command::new(program("slonctl"))
+            .args(arguments)
+            .env_remove("SLONCTL_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start slonctl: {error}"));
+        Self {
+            child,
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, wanted: Signal) {
+        let pid = self.child.id().expect("slonctl has not been waited for yet");
+        signal(pid, wanted);
+    }
+
+    /// Waits for its end; panics if it hangs.
+    pub async fn finish(self) -> SlonctlRun {
+        let output = tokio::time::timeout(SLONCTL_TIME, self.child.wait_with_output())
+            .await
+            .unwrap_or_else(|_| panic!("slonctl {} hangs", self.arguments.join(" ")))
+            .expect("slonctl can be waited for");
+        SlonctlRun {
+            arguments: self.arguments,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: output.status,
+            elapsed: self.started.elapsed(),
+        }
+    }
+}
+
 /// Runs `slonctl` with these arguments and an empty standard input.
 pub async fn run_slonctl(arguments: &[&str]) -> SlonctlRun {
-    let start = Instant::now();
-    let child = tokio::process::Command::new(program("slonctl"))
-        .args(arguments)
-        .env_remove("SLONCTL_CONFIG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start slonctl: {error}"));
-    let output = tokio::time::timeout(SLONCTL_TIME, child.wait_with_output())
-        .await
-        .unwrap_or_else(|_| panic!("slonctl {} hangs", arguments.join(" ")))
-        .expect("slonctl can be waited for");
-    SlonctlRun {
-        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        status: output.status,
-        elapsed: start.elapsed(),
-    }
+    Slonctl::start(arguments).finish().await
 }
 
 impl Cluster {
@@ -105,5 +138,23 @@ impl Cluster {
         let mut all = vec!["--cluster", self.name().name(), "--conninfo", &self.node(id).conninfo];
         all.extend(arguments);
         run_slonctl(&all).await
+    }
+
+    /// A configuration file for `slonctl` with all nodes, and hooks given as (node, event, command).
+    pub fn slonctl_file(&self, hooks: &[(i32, &str, &str)]) -> tempfile::TempPath {
+        let mut text = format!("cluster = {:?}\n", self.name().name());
+        for node in self.nodes() {
+            let _ = writeln!(text, "[node.{}]\nconninfo = {:?}", node.id, node.conninfo);
+            for (_, event, command) in hooks.iter().filter(|(id, ..)| *id == node.id) {
+                let _ = writeln!(text, "hooks.{event} = {command:?}");
+            }
+        }
+        let file = tempfile::Builder::new()
+            .suffix(".toml")
+            .tempfile()
+            .expect("a file can be made")
+            .into_temp_path();
+        std::fs::write(&file, text).expect("the file can be written");
+        file
     }
 }

@@ -85,11 +85,6 @@ impl ClusterView {
             .collect()
     }
 
-    /// Set `id`, if anybody knows it.
-    pub(crate) fn set(&self, id: i32) -> Option<SetStanding> {
-        self.sets().into_iter().find(|set| set.id == id)
-    }
-
     fn settle(&self, id: i32, claims: &[(&NodeFacts, i32)]) -> Option<SetStanding> {
         let count = |origin: i32| claims.iter().filter(|(_, claimed)| *claimed == origin).count();
         let news = |facts: &NodeFacts| facts.events.iter().map(|events| events.newest).max().unwrap_or(0);

@@ -1,0 +1,380 @@
+//! `slonctl failover`: the origin is lost, another node takes its sets over, and it is known beforehand what that costs.
+
+mod candidates;
+mod checks;
+mod loss;
+mod quorum;
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::CommandError;
+use crate::confirmation::{self, Consent};
+use crate::console::Console;
+use crate::duration;
+use crate::exit::Exit;
+use crate::finding::Findings;
+use crate::hooks::{HookEvent, Occasion};
+use crate::proof::{Proof, list};
+use crate::script::Script;
+use crate::stop::Stop;
+use crate::view::{ClusterView, SetStanding};
+
+use candidates::{Candidate, candidates};
+
+/// Options of `slonctl failover`.
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
+pub(crate) struct FailoverArguments {
+    /// The nodes that are lost, all of them.
+    #[arg(long, value_name = "NODE", value_delimiter = ',', required = true)]
+    failed: Vec<i32>,
+    /// The node that becomes origin of their sets; without it the most advanced one that can be is suggested.
+    #[arg(long, value_name = "NODE")]
+    to: Option<i32>,
+    /// Do not ask.
+    #[arg(short = 'f', long = "yes", visible_alias = "force")]
+    yes: bool,
+    /// Afterwards drop the failed nodes from the cluster, so that nobody keeps events for them.
+    #[arg(long)]
+    drop_node: bool,
+    /// Refuse unless a majority of the surviving nodes cannot reach the failed ones either.
+    #[arg(long)]
+    quorum: bool,
+    /// With --quorum: a survivor that has had no news of a failed node for this long cannot reach it.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse)]
+    quorum_silence: Duration,
+    /// Give up nodes that answer.
+    #[arg(long)]
+    although_alive: bool,
+    /// How long to wait for the subscribers afterwards.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    settle: Duration,
+    /// Check and show the plan, but do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl FailoverArguments {
+    /// What `switch` offers when the origin is down.
+    pub(crate) fn instead_of_switch(origin: i32, to: Option<i32>, yes: bool, settle: Duration) -> Self {
+        Self {
+            failed: vec![origin],
+            to,
+            yes,
+            drop_node: false,
+            quorum: false,
+            quorum_silence: Duration::from_secs(20),
+            although_alive: false,
+            settle,
+            dry_run: false,
+        }
+    }
+}
+
+/// How far the script is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    TakenOver,
+}
+
+/// A failover.
+struct Plan {
+    failed: Vec<i32>,
+    new: i32,
+    /// Sets whose origin is lost.
+    sets: Vec<SetStanding>,
+    script: Script<Mark>,
+}
+
+/// Plans, checks, asks, fences, fails over, proves.
+pub(crate) async fn run(
+    arguments: &FailoverArguments,
+    console: &Console,
+    view: ClusterView,
+) -> Result<Exit, CommandError> {
+    let Some(plan) = prepare(arguments, console, &view).await else {
+        return Ok(Exit::Refused);
+    };
+    if arguments.dry_run {
+        return Ok(Exit::Done);
+    }
+    if !arguments.yes && confirmation::press_enter().await == Consent::Refused {
+        return Ok(Exit::Declined);
+    }
+    Ok(carry_out(arguments, console, &view, &plan).await)
+}
+
+/// Shows what a failover would do and cost, and does it only if somebody says so in a word.
+pub(crate) async fn offer(
+    arguments: &FailoverArguments,
+    console: &Console,
+    view: ClusterView,
+    nobody_to_ask: bool,
+) -> Result<Exit, CommandError> {
+    console.step(None, "what is possible instead is a failover:");
+    let Some(plan) = prepare(arguments, console, &view).await else {
+        return Ok(Exit::OriginDown);
+    };
+    if nobody_to_ask || console.is_json() {
+        console.event(
+            None,
+            "origin_down",
+            &format!(
+                "nothing was done. To fail over, run `slonctl failover --failed {} --to {}`, or switch with --failover-if-down",
+                list(&plan.failed).replace(' ', ""),
+                plan.new
+            ),
+        );
+        return Ok(Exit::OriginDown);
+    }
+    if confirmation::type_word("failover", "give the failed node up").await == Consent::Refused {
+        return Ok(Exit::OriginDown);
+    }
+    Ok(carry_out(arguments, console, &view, &plan).await)
+}
+
+/// Shows candidates, loss, findings and script. None: refused, and why has been said.
+async fn prepare(arguments: &FailoverArguments, console: &Console, view: &ClusterView) -> Option<Plan> {
+    let mut failed = arguments.failed.clone();
+    failed.sort_unstable();
+    failed.dedup();
+    let sets: Vec<SetStanding> = view
+        .sets()
+        .into_iter()
+        .filter(|set| failed.contains(&set.origin))
+        .collect();
+    let found = candidates(view, &failed, &sets);
+    console.event(None, "plan", &format!("Failover of node {}", list(&failed)));
+    for candidate in &found {
+        console.event(Some(candidate.node), "candidate", &candidate.to_string());
+    }
+    let mut findings = Findings::default();
+    let chosen = choose(arguments.to, &found, &mut findings);
+    checks::look(view, &failed, &sets, &found, chosen, arguments, &mut findings);
+    if arguments.quorum {
+        quorum::ask(view, &failed, arguments.quorum_silence, console, &mut findings);
+    }
+    for line in loss::estimate(view, &failed, &sets).await {
+        console.event(None, "loss", &line);
+    }
+    console.line("");
+    findings.tell(console);
+    let new = chosen.filter(|_| !findings.forbid());
+    let Some(new) = new else {
+        console.event(None, "refused", "refused: nothing was done");
+        return None;
+    };
+    let script = write_script(view, &failed, new, &sets, arguments);
+    console.passage("script", &script.to_string());
+    Some(Plan {
+        failed,
+        new,
+        sets,
+        script,
+    })
+}
+
+/// The named node, or the best one.
+fn choose(to: Option<i32>, found: &[Candidate], findings: &mut Findings) -> Option<i32> {
+    if let Some(to) = to {
+        match found.iter().find(|candidate| candidate.node == to) {
+            None => findings.problem(to, "is no survivor that could take over"),
+            Some(candidate) => {
+                for obstacle in &candidate.obstacles {
+                    findings.problem(to, obstacle.clone());
+                }
+            }
+        }
+        return Some(to);
+    }
+    let best = found.iter().find(|candidate| candidate.obstacles.is_empty());
+    if best.is_none() {
+        findings.problem(None, "no surviving node can take over, for the reasons above");
+    }
+    best.map(|candidate| candidate.node)
+}
+
+fn write_script(
+    view: &ClusterView,
+    failed: &[i32],
+    new: i32,
+    sets: &[SetStanding],
+    arguments: &FailoverArguments,
+) -> Script<Mark> {
+    let survivors = view
+        .nodes
+        .values()
+        .filter(|node| !failed.contains(&node.id) && node.facts().is_some())
+        .map(|node| node.id);
+    let mut script = Script::new(view, survivors);
+    let statement = match failed {
+        [one] => format!("failover (id = {one}, backup node = {new});"),
+        several => {
+            let nodes: Vec<String> = several
+                .iter()
+                .map(|id| format!("node = (id = {id}, backup node = {new})"))
+                .collect();
+            format!("failover ({});", nodes.join(", "))
+        }
+    };
+    script.line(Some(new), statement);
+    if !sets.is_empty() {
+        script.mark(Some(new), Mark::TakenOver, "is the origin");
+    }
+    if arguments.drop_node {
+        for id in failed {
+            script.line(Some(new), format!("drop node (id = {id}, event node = {new});"));
+        }
+    }
+    script
+}
+
+async fn carry_out(arguments: &FailoverArguments, console: &Console, view: &ClusterView, plan: &Plan) -> Exit {
+    let mut stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => {
+            Console::complain(&format!("signals cannot be caught ({error}); nothing was done"));
+            return Exit::Refused;
+        }
+    };
+    let hooks = &view.configuration.hooks;
+    let new = plan.new;
+    let ids: Vec<i32> = plan.sets.iter().map(|set| set.id).collect();
+    let old = plan.sets.first().map_or(plan.failed[0], |set| set.origin);
+    let occasion = Occasion::of(view, "failover", &ids, old, new);
+    for node in &plan.failed {
+        let fence = hooks.run(*node, HookEvent::Fence, &occasion, None, console);
+        let reason = tokio::select! {
+            outcome = fence => match outcome {
+                Ok(()) => continue,
+                Err(error) => error.to_string(),
+            },
+            name = stop.asked() => format!("stopped by {name}"),
+        };
+        console.event(
+            Some(*node),
+            "failed",
+            &format!(
+                "{reason}. Without the fence two nodes could accept writes, so nothing was done in the cluster. Make sure that \
+                 node {node} is cut off, then take the hook out of the configuration or mend it, and run this again"
+            ),
+        );
+        return Exit::Failed;
+    }
+    let promote = hooks.run(new, HookEvent::PrePromote, &occasion, None, console);
+    let refused = tokio::select! {
+        outcome = promote => outcome.err().map(|error| error.to_string()),
+        name = stop.asked() => Some(format!("stopped by {name}")),
+    };
+    if let Some(reason) = refused {
+        console.event(
+            Some(new),
+            "failed",
+            &format!("{reason}; nothing was done in the cluster"),
+        );
+        undo_promote(view, &occasion, new, console).await;
+        return Exit::Failed;
+    }
+    let mut script = plan.script.run(console);
+    let (interrupt, reached) = (script.interrupt.clone(), script.reached.clone());
+    let outcome = tokio::select! {
+        good = script.execute() => if good { None } else { Some("the script failed".to_owned()) },
+        name = stop.asked() => {
+            interrupt.cancel_running().await;
+            Some(format!("stopped by {name}"))
+        }
+    };
+    drop(script);
+    let taken_over = !reached.borrow().is_empty();
+    if let Some(reason) = &outcome
+        && !taken_over
+    {
+        console.event(
+            Some(new),
+            "failed",
+            &format!(
+                "{reason}. Run the same command again once what it complains of is mended: a failover that was cut short \
+                 goes on where it stopped"
+            ),
+        );
+        undo_promote(view, &occasion, new, console).await;
+        return Exit::Incomplete;
+    } else if let Some(reason) = outcome {
+        console.event(
+            Some(new),
+            "failed",
+            &format!("{reason} after node {new} had taken over; the failed node may still have to be dropped"),
+        );
+    }
+    let mut good = true;
+    if let Err(error) = hooks.run(new, HookEvent::PostPromote, &occasion, None, console).await {
+        console.event(Some(new), "hook_failed", &error.to_string());
+        good = false;
+    }
+    finish(arguments, console, view, plan, good).await
+}
+
+/// Proves what the failover has brought about.
+async fn finish(
+    arguments: &FailoverArguments,
+    console: &Console,
+    view: &ClusterView,
+    plan: &Plan,
+    hooks_good: bool,
+) -> Exit {
+    let proof = Proof {
+        view,
+        sets: &plan.sets,
+        old: None,
+        new: plan.new,
+        settle: arguments.settle,
+        failed: &plan.failed,
+        console,
+    };
+    let proved = proof.gather().await;
+    let sets: Vec<i32> = plan.sets.iter().map(|set| set.id).collect();
+    let failed = list(&plan.failed);
+    if !hooks_good {
+        console.event(
+            Some(plan.new),
+            "incomplete",
+            &format!(
+                "the origin of set {} is node {}, but a hook failed: see to what it should have done",
+                list(&sets),
+                plan.new
+            ),
+        );
+        return Exit::Incomplete;
+    }
+    if !proved {
+        console.event(
+            Some(plan.new),
+            "unproved",
+            "failed over, but not everything could be proved, see above",
+        );
+        return Exit::Unproved;
+    }
+    let rest = if arguments.drop_node {
+        String::new()
+    } else {
+        format!("; the cluster still keeps node {failed} in its books, `drop node` takes it out")
+    };
+    console.event(
+        Some(plan.new),
+        "done",
+        &format!("done: the origin of set {} is node {}{rest}", list(&sets), plan.new),
+    );
+    Exit::Done
+}
+
+async fn undo_promote(view: &ClusterView, occasion: &Occasion, new: i32, console: &Console) {
+    let hooks = &view.configuration.hooks;
+    if hooks.get(new, HookEvent::PrePromote).is_none() {
+        return;
+    }
+    if let Err(error) = hooks.run(new, HookEvent::UndoPromote, occasion, None, console).await {
+        console.event(Some(new), "hook_failed", &error.to_string());
+    }
+}

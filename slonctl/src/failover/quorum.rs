@@ -1,0 +1,144 @@
+//! Do the survivors agree that a node is gone?
+//!
+//! A network that is cut between slonctl and the origin looks like a dead origin, while the other nodes, and perhaps the
+//! applications, still reach it. So each survivor is asked. Its database cannot connect anywhere, but it tells what its slon
+//! has seen: trouble of the listener that fetches from the node in question (`tl_trouble`), and how long ago the last news of
+//! that node was confirmed. slons make a SYNC at least every ten seconds while all is well, so silence is news.
+
+use std::time::Duration;
+
+use trunkline_sql::operator::NodeFacts;
+
+use crate::console::{Console, age};
+use crate::finding::Findings;
+use crate::view::ClusterView;
+
+/// A survivor's word about a failed node.
+#[derive(Debug, Clone, PartialEq)]
+enum Vote {
+    /// It cannot reach it, and why we say so.
+    Gone(String),
+    /// It has recent news of it.
+    Reached(String),
+    /// It cannot tell.
+    Unknown(String),
+}
+
+/// Asks all survivors; without a majority for each failed node that is a problem.
+pub(super) fn ask(view: &ClusterView, failed: &[i32], silence: Duration, console: &Console, findings: &mut Findings) {
+    let survivors: Vec<_> = view
+        .nodes
+        .values()
+        .filter(|node| !failed.contains(&node.id) && view.outcast(node.id).is_none())
+        .collect();
+    for id in failed {
+        let mut gone = 0;
+        for node in &survivors {
+            let vote = node.facts().map_or_else(
+                || Vote::Unknown("cannot be asked".to_owned()),
+                |facts| vote(facts, *id, silence.as_secs_f64()),
+            );
+            let text = match &vote {
+                Vote::Gone(why) => {
+                    gone += 1;
+                    format!("cannot reach node {id}: {why}")
+                }
+                Vote::Reached(why) => format!("reaches node {id}: {why}"),
+                Vote::Unknown(why) => format!("cannot tell about node {id}: {why}"),
+            };
+            console.event(Some(node.id), "vote", &text);
+        }
+        if gone * 2 <= survivors.len() {
+            findings.problem(
+                *id,
+                format!(
+                    "no quorum: {gone} of {} surviving nodes cannot reach it, a majority is needed",
+                    survivors.len()
+                ),
+            );
+        }
+    }
+}
+
+fn vote(facts: &NodeFacts, failed: i32, silence: f64) -> Vote {
+    if !facts.daemon.alive {
+        return Vote::Unknown("no slon serves it, so it has had no news of anybody".to_owned());
+    }
+    let actor = format!("remoteListenThread_{failed}");
+    if let Some(trouble) = facts.troubles.iter().find(|trouble| trouble.actor == actor) {
+        return Vote::Gone(format!("for {}: {}", age(trouble.seconds), trouble.message));
+    }
+    let Some(news) = facts.confirmation(failed, facts.local) else {
+        return Vote::Unknown("it has never had an event of it".to_owned());
+    };
+    if news.age >= silence {
+        return Vote::Gone(format!("no news of it for {}", age(news.age)));
+    }
+    Vote::Reached(format!("its last news is {} old", age(news.age)))
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_sql::operator::{ConfirmationFacts, DaemonFacts, LogFacts};
+    use trunkline_sql::trouble::Trouble;
+
+    use super::*;
+
+    fn facts() -> NodeFacts {
+        NodeFacts {
+            local: 2,
+            nodes: Vec::new(),
+            paths: Vec::new(),
+            listens: Vec::new(),
+            sets: Vec::new(),
+            subscriptions: Vec::new(),
+            events: Vec::new(),
+            confirmations: vec![ConfirmationFacts {
+                origin: 1,
+                receiver: 2,
+                seqno: 7,
+                age: 3.0,
+                waiting: None,
+            }],
+            daemon: DaemonFacts {
+                alive: true,
+                up: Some(100.0),
+                last_sign: Some(1.0),
+                backend: Some(1),
+                host: None,
+                pid: None,
+                version: None,
+            },
+            troubles: Vec::new(),
+            log: LogFacts {
+                active: 1,
+                switching: false,
+                switching_for: None,
+                rows: [0.0; 3],
+                bytes: 0,
+            },
+            failovers: Vec::new(),
+            fences: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn recent_news_trouble_and_silence_are_told_apart() {
+        let mut facts = facts();
+        assert!(matches!(vote(&facts, 1, 20.0), Vote::Reached(_)));
+        facts.confirmations[0].age = 25.0;
+        assert!(matches!(vote(&facts, 1, 20.0), Vote::Gone(_)));
+        facts.confirmations[0].age = 3.0;
+        facts.troubles.push(Trouble {
+            actor: "remoteListenThread_1".into(),
+            node: 2,
+            message: "refused".into(),
+            seconds: 2.0,
+            attempts: 4,
+        });
+        assert!(matches!(vote(&facts, 1, 20.0), Vote::Gone(_)));
+        facts.daemon.alive = false;
+        assert!(matches!(vote(&facts, 1, 20.0), Vote::Unknown(_)));
+        assert!(matches!(vote(&facts, 5, 20.0), Vote::Unknown(_)));
+    }
+}

@@ -1,0 +1,116 @@
+//! `slonctl switch`: another node becomes the origin, nothing is lost, and if it cannot be done in time nothing has changed.
+
+mod checks;
+mod course;
+mod plan;
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::CommandError;
+use crate::confirmation::{self, Consent};
+use crate::console::Console;
+use crate::duration;
+use crate::exit::Exit;
+use crate::failover::{self, FailoverArguments};
+use crate::view::ClusterView;
+
+use plan::Plan;
+
+/// Options of `slonctl switch`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SwitchArguments {
+    /// The node that becomes origin; without it the best subscriber is suggested.
+    #[arg(long, value_name = "NODE")]
+    to: Option<i32>,
+    /// Sets to move, all of one origin; without it all sets of the origin, where there is only one origin.
+    #[arg(long = "set", value_name = "SET", value_delimiter = ',')]
+    sets: Vec<i32>,
+    /// Do not ask.
+    #[arg(short = 'f', long = "yes", visible_alias = "force")]
+    yes: bool,
+    /// How long writes may be refused before the point of no return; then everything is put back.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    max_outage: Duration,
+    /// Refuse if the new origin is behind for longer than this.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    max_lag: Duration,
+    /// How long to wait, after the point of no return, for the new origin to take over, and then for the subscribers.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    settle: Duration,
+    /// If the origin cannot be reached, fail over instead: what it alone had is lost.
+    #[arg(long)]
+    failover_if_down: bool,
+    /// Check and show the plan, but do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Plans, checks, asks, switches, proves.
+pub(crate) async fn run(
+    arguments: &SwitchArguments,
+    console: &Console,
+    view: ClusterView,
+) -> Result<Exit, CommandError> {
+    let plan = match Plan::make(&view, arguments.to, &arguments.sets, arguments).await {
+        Ok(plan) => plan,
+        Err(reasons) => {
+            for reason in reasons {
+                console.event(None, "problem", &reason);
+            }
+            return Ok(Exit::Refused);
+        }
+    };
+    if view.facts(plan.old).is_none() {
+        return origin_is_down(arguments, console, view, &plan).await;
+    }
+    console.passage("plan", &plan.to_string());
+    let findings = checks::look(&view, &plan, arguments).await;
+    findings.tell(console);
+    if findings.forbid() {
+        console.event(
+            None,
+            "refused",
+            "refused: nothing was done. Mend what is called a problem and run this again",
+        );
+        return Ok(Exit::Refused);
+    }
+    console.passage("script", &plan.script.to_string());
+    if arguments.dry_run {
+        return Ok(Exit::Done);
+    }
+    if !arguments.yes && confirmation::press_enter().await == Consent::Refused {
+        return Ok(Exit::Declined);
+    }
+    Ok(course::run(&view, &plan, arguments, console).await)
+}
+
+/// A switch needs its origin. What is possible without it loses data, so it is a decision of its own.
+async fn origin_is_down(
+    arguments: &SwitchArguments,
+    console: &Console,
+    view: ClusterView,
+    plan: &Plan,
+) -> Result<Exit, CommandError> {
+    let reasons = view.node(plan.old).map(|node| node.silence().join("; "));
+    console.event(
+        Some(plan.old),
+        "origin_down",
+        &format!(
+            "the origin cannot be reached, so nothing can be switched: {}",
+            reasons.unwrap_or_default()
+        ),
+    );
+    let instead = FailoverArguments::instead_of_switch(
+        plan.old,
+        arguments.to,
+        arguments.yes && arguments.failover_if_down,
+        arguments.settle,
+    );
+    if arguments.failover_if_down {
+        console.step(None, "--failover-if-down: failing over instead");
+        return failover::run(&instead, console, view).await;
+    }
+    failover::offer(&instead, console, view, arguments.yes || arguments.dry_run).await
+}
