@@ -129,7 +129,8 @@ pub(crate) struct ScriptRun<M> {
 impl<M> ScriptRun<M> {
     /// Runs it; true if it came to its end.
     pub(crate) async fn execute(&mut self) -> bool {
-        self.slonik.run_text(NAME, self.text.clone()).await == 0
+        // The interpreter's future is large; boxed, it does not make those that contain it large as well.
+        Box::pin(self.slonik.run_text(NAME, self.text.clone())).await == 0
     }
 }
 
