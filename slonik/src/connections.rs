@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use trunkline_grammar::{Id, Script, SourceMap};
-use trunkline_sql::admin::{self, Call, CallError, Locks};
+use trunkline_sql::admin::{self, Blocker, Call, CallError, Locks};
 use trunkline_sql::{Cluster, Session, SessionOptions, error_text};
 
 use crate::failure::Failure;
@@ -23,6 +23,12 @@ const FRESH: Duration = Duration::from_secs(1);
 const DATES: &str = "set datestyle to 'ISO'";
 /// The right it takes may be missing, which matters only to some statements.
 const LOCAL_ROLE: &str = "set session_replication_role to local";
+
+/// How often it is looked who blocks a call, before it counts as working.
+const LOOKS: usize = 10;
+
+/// Pause between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 
 /// The administrator's way to one node.
 struct NodeConnection {
@@ -561,11 +567,28 @@ async fn watch_locks(
             report.say(&format!("waiting for node {id} for {}", duration_text(elapsed)));
             continue;
         };
-        for blocker in admin::lock_holders(session, pid).await.unwrap_or_default() {
+        let waited = duration_text(elapsed);
+        let blockers = look_for_blockers(session, pid).await;
+        for blocker in &blockers {
             report.say(&format!(
-                "waiting for {} on node {id} for a lock held by {blocker}",
-                duration_text(elapsed)
+                "waiting for {waited} on node {id} for a lock held by {blocker}"
             ));
         }
+        if blockers.is_empty() {
+            report.say(&format!("node {id} has been working for {waited}"));
+        }
     }
+}
+
+/// Who keeps the server process from a lock. A stored function that takes locks with little patience, so as not to be in
+/// the way of applications, waits in short turns: it is looked at a few times.
+async fn look_for_blockers(session: &Session, pid: i32) -> Vec<Blocker> {
+    for _ in 0..LOOKS {
+        let blockers = admin::lock_holders(session, pid).await.unwrap_or_default();
+        if !blockers.is_empty() {
+            return blockers;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    Vec::new()
 }

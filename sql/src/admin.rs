@@ -17,7 +17,9 @@ mod state;
 mod trigger;
 
 pub(crate) use activity::read as read_blocker;
-pub use activity::{Blocker, Horizon, lock_holders, older_transactions, transaction_horizon};
+pub use activity::{
+    Blocker, Horizon, lock_holders, older_transactions, transaction_horizon, waiting_daemons, writers_before_lock,
+};
 pub use call::{Call, CallError, Locks, Value};
 pub use confirmation::{Confirmation, confirmation_of, confirmations_of, open_subscriptions};
 pub use lag::{NodeReport, Serving, WorkerActivity, inspect};

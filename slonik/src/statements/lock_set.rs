@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use trunkline_grammar::Id;
-use trunkline_sql::admin::{self, Locks};
+use trunkline_sql::admin::{self, Blocker, Locks};
 
 use crate::failure::Failure;
 use crate::interpreter::Interpreter;
@@ -110,6 +110,36 @@ impl Interpreter<'_> {
         })
     }
 
+    /// Before a set moves: whoever wrote before it was locked must have ended. `lock set` has waited for that, unless it was
+    /// stopped while it did, or another program locked the set.
+    pub(super) async fn wait_for_writers(&mut self, set: Id, origin: Id) -> Result<(), Failure> {
+        if !self.options.automatic_waits || self.connections.rehearses() {
+            return Ok(());
+        }
+        self.must_be_itself(origin).await?;
+        let cluster = self.cluster.clone();
+        let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
+        loop {
+            let session = self.connections.session(origin).await?;
+            let open = admin::writers_before_lock(session, &cluster, set)
+                .await
+                .map_err(Failure::of_query(&format!(
+                    "transactions older than the lock of set {set}"
+                )))?;
+            if open.is_empty() {
+                return Ok(());
+            }
+            if let Some(elapsed) = announcements.due() {
+                let waited = duration_text(elapsed);
+                self.report.say(&format!(
+                    "`move set` waits for {waited} for transactions on node {origin} that began before the lock of set {set}"
+                ));
+                self.name(&open);
+            }
+            pace.pause(None).await;
+        }
+    }
+
     /// One wait for all of them.
     async fn wait_for_older_transactions(&mut self, mut locked: Vec<Locked>) -> Result<(), Failure> {
         if self.connections.rehearses() {
@@ -134,7 +164,7 @@ impl Interpreter<'_> {
                 let waited = duration_text(elapsed);
                 for one in &open {
                     self.report.say(&format!(
-                        "waiting for {waited} for transactions on node {} that began before {} was locked",
+                        "waiting for {waited} for transactions on node {} that began before the lock of {}",
                         one.origin,
                         one.names()
                     ));
@@ -152,13 +182,17 @@ impl Interpreter<'_> {
         let blockers = admin::older_transactions(session, locked.next)
             .await
             .unwrap_or_default();
+        self.name(&blockers);
+        Ok(())
+    }
+
+    fn name(&self, blockers: &[Blocker]) {
         for blocker in blockers.iter().take(BLOCKERS) {
             self.report.say(&format!("  {blocker}"));
         }
         if blockers.len() > BLOCKERS {
             self.report.say(&format!("  and {} more", blockers.len() - BLOCKERS));
         }
-        Ok(())
     }
 
     /// In a plan: the wait, and who would be waited for now.
@@ -167,7 +201,7 @@ impl Interpreter<'_> {
             self.note_wait(
                 one.origin,
                 format!(
-                    "every transaction has ended that began before {} was locked",
+                    "every transaction has ended that began before the lock of {}",
                     one.names()
                 ),
             );
@@ -179,7 +213,7 @@ impl Interpreter<'_> {
 
 fn still_locked(locked: &Locked, error: &tokio_postgres::Error) -> Failure {
     Failure::Refused(format!(
-        "{} of node {} is locked, but it is not known whether older transactions have ended ({}); `unlock set` opens it \
+        "the lock of {} of node {} is in force, but it is not known whether older transactions have ended ({}); `unlock set` opens it \
          again",
         locked.names(),
         locked.origin,

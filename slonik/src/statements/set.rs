@@ -49,6 +49,7 @@ impl Interpreter<'_> {
     }
 
     pub(super) async fn move_set(&mut self, id: Id, old_origin: Id, new_origin: Id) -> Result<(), Failure> {
+        self.wait_for_writers(id, old_origin).await?;
         let call = admin::move_set(&self.cluster, id, new_origin);
         self.submit_config_change(old_origin, call).await?;
         self.aftermath.opens(id);

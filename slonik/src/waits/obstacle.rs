@@ -142,8 +142,12 @@ fn obstacles(lag: Lagging, asked: Id, report: &NodeReport) -> Vec<String> {
 /// Whether a daemon serves the node, and what it is stuck on.
 fn daemon_obstacles(node: Id, report: &NodeReport) -> Vec<String> {
     if report.serving == Serving::No {
+        let seen = report
+            .last_seen
+            .map(|ago| format!(" (the last trace of one is {} old)", duration_text(seconds(ago))));
         return vec![format!(
-            "no slon serves node {node} now; start one, unless it is just being restarted"
+            "no slon serves node {node} now{}; start one, unless it is just being restarted",
+            seen.unwrap_or_default()
         )];
     }
     let mut lines: Vec<String> = report
@@ -166,6 +170,9 @@ fn daemon_obstacles(node: Id, report: &NodeReport) -> Vec<String> {
             )
         })
         .collect();
+    for (session, blocker) in report.locked_out.iter().take(TROUBLES) {
+        lines.push(format!("its session {session} waits for a lock held by {blocker}"));
+    }
     if report.troubles.len() > TROUBLES {
         lines.push(format!(
             "and {} more troubles in tl_trouble",
@@ -198,6 +205,8 @@ mod tests {
             knows_origin: true,
             confirmed: 5,
             providers: vec![(1, true)],
+            locked_out: Vec::new(),
+            last_seen: Some(4.2),
         }
     }
 
@@ -219,7 +228,9 @@ mod tests {
                     ..report()
                 }
             ),
-            ["no slon serves node 2 now; start one, unless it is just being restarted"]
+            [
+                "no slon serves node 2 now (the last trace of one is 4 s old); start one, unless it is just being restarted"
+            ]
         );
         let trouble = Trouble {
             actor: "remoteWorkerThread_1".into(),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use tokio_postgres::Client;
 
+use crate::Cluster;
+
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
 /// A session, or a prepared transaction, that somebody waits for.
@@ -49,7 +51,7 @@ impl fmt::Display for Blocker {
             None => {}
         }
         if let Some(seconds) = self.seconds {
-            write!(f, ", transaction open for {seconds:.0} s")?;
+            write!(f, ", transaction open for {}", clock(seconds))?;
         }
         f.write_str(")")?;
         if let Some(query) = self.query.as_deref().filter(|query| !query.trim().is_empty()) {
@@ -61,6 +63,14 @@ impl fmt::Display for Blocker {
         }
         Ok(())
     }
+}
+
+/// `00:12:31`.
+fn clock(seconds: f64) -> String {
+    // Whole seconds of a transaction's age; what does not fit is not an age.
+    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+    let seconds = seconds.max(0.0) as i64;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// Sessions that keep the server process `pid` from getting the lock it waits for.
@@ -78,6 +88,43 @@ pub async fn lock_holders(client: &Client, pid: i32) -> Result<Vec<Blocker>> {
         )
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// Sessions of slon in this database that wait for a lock, each with one that keeps it from them.
+pub async fn waiting_daemons(client: &Client) -> Result<Vec<(String, Blocker)>> {
+    let rows = client
+        .query(
+            "select nullif(b.pid, 0), a.usename::pg_catalog.text, a.datname::pg_catalog.text, a.application_name,
+                    case when b.pid = 0 then 'see pg_prepared_xacts' else a.state end,
+                    extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)::pg_catalog.float8,
+                    case when a.backend_type = 'autovacuum worker' or a.state is not null then a.query end,
+                    w.application_name
+               from pg_catalog.pg_stat_activity w
+              cross join lateral (select distinct u.pid
+                                    from pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) u (pid)) b
+               left join pg_catalog.pg_stat_activity a on a.pid = b.pid
+              where w.datname = pg_catalog.current_database() and w.wait_event_type = 'Lock'
+                and w.application_name like 'slon.%'
+              order by a.xact_start, b.pid",
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get(7)?, read(row)?))).collect()
+}
+
+/// Writers older than the moment a set was locked: while there are any, the set cannot move.
+pub async fn writers_before_lock(client: &Client, cluster: &Cluster, set: i32) -> Result<Vec<Blocker>> {
+    let sql = cluster.sql("select set_locked from @NAMESPACE@.sl_set where set_id = $1 and set_locked is not null");
+    let Some(row) = client.query_opt(&sql, &[&set]).await? else {
+        return Ok(Vec::new());
+    };
+    let database: String = client
+        .query_one("select pg_catalog.current_database()::pg_catalog.text", &[])
+        .await?
+        .try_get(0)?;
+    let mut older = older_transactions(client, row.try_get(0)?).await?;
+    older.retain(|blocker| blocker.database.as_deref() == Some(database.as_str()));
+    Ok(older)
 }
 
 /// Where the transaction ids of a server stand.
@@ -157,7 +204,7 @@ mod tests {
         };
         assert_eq!(
             blocker.to_string(),
-            "pid 42 (user app, database shop, idle in transaction, transaction open for 12 s): update t set a = 1"
+            "pid 42 (user app, database shop, idle in transaction, transaction open for 00:00:12): update t set a = 1"
         );
         let prepared = Blocker {
             pid: None,
@@ -167,7 +214,7 @@ mod tests {
         };
         assert_eq!(
             prepared.to_string(),
-            "prepared transaction `gid1` (user app, database shop, transaction open for 12 s)"
+            "prepared transaction `gid1` (user app, database shop, transaction open for 00:00:12)"
         );
     }
 }

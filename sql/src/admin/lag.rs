@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use super::Blocker;
 use crate::Cluster;
 use crate::configuration::EVENT_PENDING;
 use crate::trouble::{self, Trouble};
@@ -54,6 +55,10 @@ pub struct NodeReport {
     pub confirmed: i64,
     /// The nodes it may fetch the origin's events from, and whether it has a conninfo for each.
     pub providers: Vec<(i32, bool)>,
+    /// Sessions of its daemon that wait for a lock, and who keeps it from them.
+    pub locked_out: Vec<(String, Blocker)>,
+    /// Seconds since the last trace of a daemon: its own events, its threads' rows. None: there is none.
+    pub last_seen: Option<f64>,
 }
 
 impl NodeReport {
@@ -67,6 +72,8 @@ impl NodeReport {
             knows_origin: false,
             confirmed: 0,
             providers: Vec::new(),
+            locked_out: Vec::new(),
+            last_seen: None,
         }
     }
 }
@@ -88,7 +95,11 @@ pub async fn inspect(client: &Client, cluster: &Cluster, origin: i32) -> Result<
                                    where c.con_origin = $1 and c.con_received = l.last_value), 0)::pg_catalog.int8,
                         pg_catalog.to_regclass($2) is not null,
                         pg_catalog.to_regclass($3) is not null,
-                        exists (select from @NAMESPACE@.sl_node n where n.no_id = $1)
+                        exists (select from @NAMESPACE@.sl_node n where n.no_id = $1),
+                        extract(epoch from pg_catalog.now() - greatest(
+                            (select max(e.ev_timestamp) from @NAMESPACE@.sl_event e
+                              where e.ev_origin = l.last_value and e.ev_type = 'SYNC'),
+                            (select max(c.co_starttime) from @NAMESPACE@.sl_components c)))::pg_catalog.float8
                    from @NAMESPACE@.sl_local_node_id l",
             ),
             &[
@@ -123,6 +134,12 @@ pub async fn inspect(client: &Client, cluster: &Cluster, origin: i32) -> Result<
         knows_origin: facts.try_get(5)?,
         confirmed: facts.try_get(2)?,
         providers: providers_of(client, cluster, origin, node).await?,
+        locked_out: if backend.is_some() {
+            super::waiting_daemons(client).await?
+        } else {
+            Vec::new()
+        },
+        last_seen: facts.try_get(6)?,
     })
 }
 

@@ -289,23 +289,25 @@ begin
 end
 $trunkline$;
 
--- Takes a lock on all tables of the sets at once. Applications write to several of them in an order of their own: who meets us half way
--- would be in a deadlock with us, and a second later one of both would fail. So an attempt gives up well before the server looks for
--- deadlocks, lets go of everything, and is made anew with more patience; meanwhile nobody queues behind us for longer than that.
+-- Takes a lock on all tables of the sets. Applications write to several of them in an order of their own: who meets us half way would
+-- be in a deadlock with us, and a second later one of both would fail. So only the first table is waited for, while none is held yet;
+-- if another one is not free, everything is let go and that one is waited for first. The wait ends well before the server looks for
+-- deadlocks and is made anew with more patience; meanwhile nobody queues behind us for longer than that.
 -- Gives up for good when the caller's lock_timeout has passed (0: never).
 create or replace function @NAMESPACE@.tl_lockTablesOfSets(p_set_ids integer[], p_mode text) returns void
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_tables text;
+    v_tables text[];
+    v_at integer;
     v_start timestamptz := clock_timestamp();
     -- in milliseconds
     v_caller_timeout integer := (select s.setting::integer from pg_settings s where s.name = 'lock_timeout');
     v_most integer := (select greatest(s.setting::integer * 8 / 10, 1) from pg_settings s where s.name = 'deadlock_timeout');
     v_patience integer := least(50, v_most);
 begin
-    select string_agg(format('only %I.%I', t.tab_nspname, t.tab_relname), ', ' order by t.tab_id)
+    select array_agg(format('only %I.%I', t.tab_nspname, t.tab_relname) order by t.tab_id)
     into v_tables
     from @NAMESPACE@.sl_table t
     where t.tab_set = any (p_set_ids);
@@ -316,7 +318,12 @@ begin
         -- Leaving the block by an error gives the locks back, and the setting as well.
         begin
             perform set_config('lock_timeout', v_patience::text, true);
-            execute format('lock table %s in %s mode', v_tables, p_mode);
+            v_at := 1;
+            execute format('lock table %s in %s mode', v_tables[1], p_mode);
+            while v_at < cardinality(v_tables) loop
+                v_at := v_at + 1;
+                execute format('lock table %s in %s mode nowait', v_tables[v_at], p_mode);
+            end loop;
             perform set_config('lock_timeout', v_caller_timeout::text, true);
             return;
         exception
@@ -327,9 +334,13 @@ begin
                     raise;
                 end if;
         end;
-        -- Not in step with an application that retries as well.
-        perform pg_sleep((0.01 + 0.04 * random()));
-        v_patience := least(v_patience * 2, v_most);
+        if v_at = 1 then
+            -- Not in step with an application that retries as well.
+            perform pg_sleep((0.01 + 0.04 * random()));
+            v_patience := least(v_patience * 2, v_most);
+        else
+            v_tables := v_tables[v_at:v_at] || v_tables[:v_at - 1] || v_tables[v_at + 1:];
+        end if;
     end loop;
 end
 $trunkline$;

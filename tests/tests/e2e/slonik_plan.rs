@@ -344,7 +344,7 @@ async fn a_plan_knows_what_earlier_statements_will_have_done() {
     );
     assert!(
         run.stdout
-            .contains("wait until every transaction has ended that began before set 1 was locked"),
+            .contains("wait until every transaction has ended that began before the lock of set 1"),
         "{}",
         run.transcript()
     );

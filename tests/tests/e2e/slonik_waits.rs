@@ -1,8 +1,10 @@
 //! Waiting: for a copy, for whoever stands in the way, and saying who that is.
 
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use trunkline_tests::{Cluster, wait_until};
+use trunkline_tests::{Cluster, PATIENCE, program, wait_until};
 
 const TABLES: [&str; 1] = [r#""public"."item""#];
 
@@ -34,6 +36,8 @@ async fn wait_for_event_after_subscribe_set_waits_for_the_copy() {
         .await
         .fails()
         .says("to be confirmed on node 2")
+        .says("waits for a lock held by pid")
+        .says("lock table item in access exclusive mode")
         .says("timeout exceeded while waiting for event confirmation");
     reader.run("rollback").await;
     cluster
@@ -170,4 +174,143 @@ async fn merge_set_waits_for_the_copies() {
         .says("subscription in progress before mergeSet. waiting")
         .says("set 2 is still being copied to node 2");
     cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lock_sets_of_a_try_are_locked_at_once_and_waited_for_once() {
+    let cluster = with_set("wait_locks", 1).await;
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster
+        .run_on_all("create table more (id int primary key); create table other (id int); insert into more values (1)")
+        .await;
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    cluster.create_set(2, 1, &[r#""public"."more""#], &[]).await;
+
+    // Writers who take the tables in the opposite order: locked one set after the other there would be deadlocks.
+    let stop = AtomicBool::new(false);
+    let load = async {
+        let writer = cluster.connect(1).await;
+        let mut written = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let change =
+                "begin; update more set id = id; select pg_sleep(0.02); update item set v = 'x' where id = 1; commit";
+            match writer.try_run(change).await {
+                Ok(()) => written += 1,
+                Err(error) => {
+                    assert!(error.contains("locked"), "{error}");
+                    writer.run("rollback").await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        }
+        written
+    };
+    let script = "try { lock set (id = 1, origin = 1); lock set (id = 2, origin = 1); } on success { echo 'both'; }\n\
+                  try { unlock set (id = 1, origin = 1); unlock set (id = 2, origin = 1); }\n";
+    let rounds = async {
+        for _ in 0..4 {
+            cluster.slonik(script).await.succeeds().says("both");
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (written, ()) = tokio::join!(load, rounds);
+    assert!(written > 0, "nothing was written beside the locks");
+
+    // One older transaction, one wait.
+    let writer = cluster.connect(1).await;
+    writer.run("begin; insert into other values (1)").await;
+    let (run, ()) = tokio::join!(cluster.slonik(script), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        writer.run("commit").await;
+    });
+    let run = run.succeeds().says("began before the lock of sets 1, 2");
+    assert_eq!(
+        run.stdout.matches("began before the lock").count(),
+        1,
+        "{}",
+        run.transcript()
+    );
+
+    // A set that cannot be locked leaves none locked.
+    cluster
+        .slonik("try { lock set (id = 1, origin = 1); lock set (id = 9, origin = 1); }\n")
+        .await
+        .fails()
+        .says("set 9 not found");
+    let locked = cluster.sql("select count(*) from @NAMESPACE@.sl_set where set_locked is not null");
+    assert_eq!(cluster.connect(1).await.value::<i64>(&locked).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_script_says_what_stays_and_the_next_run_goes_on() {
+    let cluster = with_set("wait_interrupt", 2).await;
+    cluster.run(1, "create table other (id int)").await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    let writer = cluster.connect(1).await;
+    writer.run("begin; insert into other values (1)").await;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("move.sk");
+    let script = format!(
+        "{}create set (id = 2, origin = 1);\nlock set (id = 1, origin = 1);\nmove set (id = 1, old origin = 1, new origin = 2);\n",
+        cluster.preamble()
+    );
+    std::fs::write(&file, script).expect("the script is written");
+    let slonik = tokio::process::Command::new(program("slonik"))
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("slonik starts");
+    let locked = cluster.sql("select count(*) from @NAMESPACE@.sl_set where set_locked is not null");
+    let node = cluster.connect(1).await;
+    wait_until("the set is locked", PATIENCE, async || {
+        match node.value::<i64>(&locked).await {
+            1 => Ok(()),
+            count => Err(format!("{count} sets are locked")),
+        }
+    })
+    .await;
+    let pid = i32::try_from(slonik.id().expect("it runs")).expect("a process id");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT).expect("SIGINT is sent");
+    let ended = slonik.wait_with_output().await.expect("slonik ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    for line in [
+        "stopped by SIGINT",
+        "move.sk:5 and not committed by itself is rolled back",
+        "move.sk:4 is committed; go on behind it",
+        "set 1 stays locked on node 1",
+    ] {
+        assert!(said.contains(line), "`{line}` is not in\n{said}");
+    }
+
+    // Behind the lock, which is in force; what it waited for, `move set` waits for now.
+    let rest = "move set (id = 1, old origin = 1, new origin = 2);\n\
+                wait for event (origin = 1, confirmed = 2, wait on = 1, timeout = 60);\n";
+    let (run, ()) = tokio::join!(cluster.slonik(rest), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        writer.run("commit").await;
+    });
+    run.succeeds()
+        .says("`move set` waits for 2 s for transactions on node 1")
+        .says("insert into other values (1)");
+    cluster.run(2, "insert into item values (5000, 'here')").await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_script_says_which_sets_stay_locked() {
+    let cluster = with_set("wait_failed", 1).await;
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    let script = "lock set (id = 1, origin = 1);\nmove set (id = 1, old origin = 1, new origin = 2);\n";
+    let extra = "node 2 admin conninfo = 'dbname=nowhere host=127.0.0.1 port=1';\n";
+    cluster
+        .slonik(&format!("{extra}{script}"))
+        .await
+        .fails()
+        .says("set 1 stays locked on node 1, nobody can write to its tables; `unlock set (id = 1, origin = 1);`");
 }
