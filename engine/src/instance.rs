@@ -20,6 +20,7 @@ use crate::monitor::{self, Board};
 use crate::node::Node;
 use crate::parameters::Parameters;
 use crate::replicate::{self, ReplicateError};
+use crate::standing::{self, GivenUp};
 use crate::{cleanup, configuration_log, local_listener, node_lock, sessions, sync_thread};
 
 /// Looks for a node that does not exist yet, or is not fit to be served.
@@ -64,6 +65,8 @@ pub enum Ending {
     Restart,
     /// The node was dropped; the next instance waits for a new one.
     Dropped,
+    /// The cluster goes on without this node, which is not served any more.
+    GivenUp(GivenUp),
     /// Another slon serves the node.
     Conflict {
         /// The node.
@@ -89,6 +92,9 @@ pub enum InstanceError {
         /// What the database said.
         reason: String,
     },
+    /// The node's standing in the cluster could not be found out or acted upon.
+    #[error("standing: {0}")]
+    Standing(#[from] standing::StandingError),
     /// A part failed.
     #[error("{0}")]
     Part(String),
@@ -145,6 +151,7 @@ pub async fn run(
     let node = Arc::new(Node {
         cluster: cluster.clone(),
         id,
+        ours,
         conninfo: parameters.conn_info.clone().unwrap_or_default(),
         parameters: Arc::clone(parameters),
         configuration: watch::Sender::new(Arc::clone(&configuration)),
@@ -153,6 +160,9 @@ pub async fn run(
         board: Board::default(),
         cancel: cancel.child_token(),
     });
+    if ours && let Some(verdict) = standing::at_start(&node, &session).await? {
+        return leave(&node, &session, verdict).await;
+    }
     log::config!("main: configuration complete - starting threads");
     let session = Arc::new(session);
     let mut parts = Parts::default();
@@ -174,7 +184,18 @@ pub async fn run(
             match replicate::run(node).await {
                 Ok(()) => PartEnd::Done,
                 Err(ReplicateError::Dropped) => PartEnd::Dropped,
+                Err(ReplicateError::GivenUp(verdict)) => PartEnd::GivenUp(verdict),
                 Err(error) => PartEnd::Failed(error.to_string()),
+            }
+        });
+    }
+    if ours {
+        let node = Arc::clone(&node);
+        parts.start(async move {
+            match standing::run(node).await {
+                Ok(Some(verdict)) => PartEnd::GivenUp(verdict),
+                Ok(None) => PartEnd::Done,
+                Err(error) => PartEnd::Failed(format!("standing: {error}")),
             }
         });
     }
@@ -188,6 +209,10 @@ pub async fn run(
     };
     node.cancel.cancel();
     parts.wait(PARTS_GRACE).await;
+    let end = match end {
+        PartEnd::GivenUp(verdict) => return leave(&node, &session, verdict).await,
+        end => end,
+    };
     if !session.is_closed() {
         let release = daemon::release_node_lock(&session, cluster, id, ours);
         match tokio::time::timeout(RELEASE_LIMIT, release).await {
@@ -200,6 +225,7 @@ pub async fn run(
         PartEnd::Done => Ok(Ending::Cancelled),
         PartEnd::Restart => Ok(Ending::Restart),
         PartEnd::Dropped => Ok(Ending::Dropped),
+        PartEnd::GivenUp(verdict) => Ok(Ending::GivenUp(verdict)),
         PartEnd::Failed(reason) => Err(InstanceError::Part(reason)),
     }
 }
@@ -211,7 +237,22 @@ enum PartEnd {
     Done,
     Restart,
     Dropped,
+    GivenUp(GivenUp),
     Failed(String),
+}
+
+/// Keeps writers out of what was this node's, and says so where others look for it.
+async fn leave(node: &Node, session: &Session, mut verdict: GivenUp) -> Result<Ending, InstanceError> {
+    if verdict.fences.iter().any(|fence| fence.new_origin.is_none())
+        && let Some(asked) = standing::asked(node).await
+        && asked.fences.len() >= verdict.fences.len()
+    {
+        verdict = asked;
+    }
+    standing::keep_out(node, session, &verdict.fences).await?;
+    trouble::report(session, &node.cluster, "standing", node.id, &verdict.to_string()).await?;
+    daemon::release_node_lock(session, &node.cluster, node.id, node.ours).await?;
+    Ok(Ending::GivenUp(verdict))
 }
 
 async fn failing<E: std::fmt::Display>(part: impl Future<Output = Result<(), E>>) -> PartEnd {

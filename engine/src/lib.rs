@@ -23,6 +23,7 @@ pub mod queue;
 pub mod replicate;
 pub mod sessions;
 pub mod signals;
+pub mod standing;
 pub mod supervisor;
 pub mod sync_thread;
 pub mod worker;

@@ -21,6 +21,8 @@ pub struct Node {
     pub cluster: Cluster,
     /// Local node number.
     pub id: i32,
+    /// Whether the cluster schema is ours, or Slony's own.
+    pub ours: bool,
     /// Connection string of the local database.
     pub conninfo: String,
     /// The effective parameters.

@@ -264,6 +264,8 @@ parameters! {
     quit_sync_provider: u32 = 0, integer(0..=2_147_483_647, ""), Some(('q', "number"));
     /// exit with 1 instead of 0 when another slon serves the node
     exit_on_conflict: bool = false, Kind::Boolean, None;
+    /// an origin that reaches no other node for so long keeps writers out until it does (0: never)
+    fence_when_isolated: u32 = 0, integer(0..=86400, "s"), None;
     /// accepted for old configurations, without effect
     real_placeholder: f64 = 0.0, Kind::Real(0.0..=1.0), None;
 }

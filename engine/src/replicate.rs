@@ -12,6 +12,7 @@ use trunkline_sql::{ConnectError, Session, error_text, events, trouble};
 use crate::listen::{self, Queues};
 use crate::node::Node;
 use crate::queue::EventQueue;
+use crate::standing::GivenUp;
 use crate::worker::{self, Outcome};
 
 /// Why replication ended.
@@ -29,6 +30,9 @@ pub enum ReplicateError {
     /// The node was dropped from the cluster and its schema removed.
     #[error("this node was dropped from the cluster; its schema has been removed")]
     Dropped,
+    /// The cluster goes on without this node.
+    #[error("{0}")]
+    GivenUp(GivenUp),
 }
 
 /// Which task ended.
@@ -102,6 +106,7 @@ pub async fn run(node: Arc<Node>) -> Result<(), ReplicateError> {
             }
             changed = configuration.changed() => if changed.is_err() { return Ok(()) },
             Some(ended) = tasks.join_next() => match ended {
+                Ok(Ended::Worker(Outcome::GivenUp(verdict))) => return Err(ReplicateError::GivenUp(verdict)),
                 Ok(Ended::Worker(Outcome::Dropped)) => return Err(ReplicateError::Dropped),
                 Ok(Ended::Worker(Outcome::Done) | Ended::Listener) => {}
                 Err(error) if error.is_cancelled() => {}

@@ -23,6 +23,8 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 pub const EXIT_OK: u8 = 0;
 /// Wrong use, or a value the database refuses.
 pub const EXIT_USAGE: u8 = 1;
+/// The cluster goes on without this node: it was failed over, or dropped while it was an origin.
+pub const EXIT_GIVEN_UP: u8 = 3;
 /// SIGQUIT, or the pid file cannot be written.
 pub const EXIT_QUIT: u8 = 255;
 
@@ -92,6 +94,15 @@ pub async fn run(parameters: Parameters, cluster: Cluster, mut signals: Signals,
                 };
                 on_stop(code);
                 return code;
+            }
+            Event::Ended(Ok(Ending::GivenUp(verdict))) => {
+                log::fatal!(
+                    "main: {verdict}\n\
+                     Writers are kept out of these sets. The node stays out of the cluster until `slonctl rejoin` takes it \
+                     back or `uninstall node` removes it from the database."
+                );
+                on_stop(EXIT_GIVEN_UP);
+                return EXIT_GIVEN_UP;
             }
             Event::Ended(Err(error)) if error.is_final() => {
                 log::fatal!("main: {error}");

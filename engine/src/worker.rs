@@ -24,6 +24,7 @@ use crate::logging as log;
 use crate::node::Node;
 use crate::provider::{Provider, ProviderError};
 use crate::queue::{EventQueue, Queued};
+use crate::standing::GivenUp;
 
 /// Most SYNCs in a group while `sync_group_maxsize` is at its default: what they hold is bounded in bytes elsewhere.
 const ADAPTIVE_GROUP: usize = 500;
@@ -90,12 +91,14 @@ impl WorkerError {
 }
 
 /// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Stored and confirmed.
     Done,
     /// The local node was dropped from the cluster and its schema removed.
     Dropped,
+    /// The cluster goes on without the local node; nothing of the event was done.
+    GivenUp(GivenUp),
 }
 
 /// The worker of one origin.
@@ -177,6 +180,7 @@ impl Worker {
             };
             match self.process(&group).await {
                 Ok(Outcome::Dropped) => return Outcome::Dropped,
+                Ok(Outcome::GivenUp(verdict)) => return Outcome::GivenUp(verdict),
                 Ok(Outcome::Done) => {
                     self.last_done = last;
                     self.queue.done(last);

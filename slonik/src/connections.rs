@@ -1,6 +1,6 @@
 //! One connection per node of the preamble, each with its own transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -147,11 +147,12 @@ impl Connections {
         }
     }
 
-    /// Connects to every node that is not connected, all at the same time. Says which ones cannot be reached.
-    pub(crate) async fn open_all(&mut self) {
+    /// Connects to every node that is not connected, all at the same time. Says which ones cannot be reached. Nodes that are
+    /// said to have failed are left out: a host that is gone does not even refuse, and others wait for what comes now.
+    pub(crate) async fn open_all(&mut self, failed: &BTreeSet<Id>) {
         let report = &self.report;
         let read_only = self.rehearses();
-        let attempts = self.order.iter().filter_map(|id| {
+        let attempts = self.order.iter().filter(|id| !failed.contains(id)).filter_map(|id| {
             let node = self.nodes.get(id)?;
             (node.needs_connecting() && !node.just_refused())
                 .then_some(async move { (*id, connect(*id, &node.conninfo, report, read_only).await) })

@@ -36,6 +36,9 @@ pub(crate) enum Failure {
         /// Why.
         source: InstallError,
     },
+    /// slonik itself refuses before it has changed anything that counts: a line for each reason.
+    #[error("{}", .0.join("\n"))]
+    Reasons(Vec<String>),
     /// slonik itself refuses, with the reason.
     #[error("Error: {0}")]
     Refused(String),
@@ -71,6 +74,11 @@ impl Failure {
             } => {
                 for reason in reasons {
                     report.say(&format!("Error: node {node}: {reason}"));
+                }
+            }
+            Self::Reasons(reasons) => {
+                for reason in reasons {
+                    report.say(reason);
                 }
             }
             _ => report.say(&self.to_string()),

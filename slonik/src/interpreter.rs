@@ -136,7 +136,11 @@ impl<'a> Interpreter<'a> {
         if let Some(first) = statements.first() {
             self.report.set_place(self.location(first.span));
         }
-        self.connections.open_all().await;
+        let failed = statements.iter().flat_map(|statement| match &statement.kind {
+            StatementKind::Command(Command::Failover { nodes }) => nodes.iter().map(|node| node.id).collect(),
+            _ => Vec::new(),
+        });
+        self.connections.open_all(&failed.collect()).await;
         self.remember_events().await;
         outer
     }

@@ -7,6 +7,7 @@ mod aftermath;
 pub mod check;
 pub mod cli;
 mod connections;
+mod failover;
 mod failure;
 mod interpreter;
 mod interrupt;

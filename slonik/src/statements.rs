@@ -3,6 +3,7 @@
 mod control;
 mod ddl;
 mod ddl_text;
+mod failover;
 mod lock_set;
 mod maintenance;
 mod member;
@@ -142,11 +143,7 @@ impl Interpreter<'_> {
             } => {
                 self.execute_script(source, *event_node, execute_only_on).await?;
             }
-            Command::Failover { .. } => {
-                return Err(Failure::Refused(
-                    "`failover` is not part of this version yet; nothing was done".to_owned(),
-                ));
-            }
+            Command::Failover { nodes } => self.failover(nodes).await?,
         }
         Ok(())
     }

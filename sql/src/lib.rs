@@ -12,6 +12,7 @@ pub mod conninfo;
 pub mod copy;
 pub mod daemon;
 pub mod events;
+pub mod fence;
 pub mod forward;
 pub mod install;
 pub mod log_selection;

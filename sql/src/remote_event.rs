@@ -237,19 +237,27 @@ pub async fn accept_set(
     Ok(())
 }
 
-/// First step of a FAILOVER_NODE: subscriptions turn to the temporary origin. In the running transaction.
+/// First step of a FAILOVER_NODE: subscriptions turn to the temporary origin. In the running transaction. `ours`: the schema
+/// can do it without asking the daemon to start over.
 ///
 /// # Errors
 /// Any database error.
 pub async fn failed_node(
     client: &Client,
     cluster: &Cluster,
+    ours: bool,
     failed: i32,
     backup: i32,
     all_failed: &[i32],
 ) -> Result<(), tokio_postgres::Error> {
-    let sql = cluster.sql("select @NAMESPACE@.failednode($1, $2, $3)");
-    client.execute(&sql, &[&failed, &backup, &all_failed]).await?;
+    let sql = if ours {
+        "select @NAMESPACE@.tl_routearound($1, $2, $3)"
+    } else {
+        "select @NAMESPACE@.failednode($1, $2, $3)"
+    };
+    client
+        .execute(&cluster.sql(sql), &[&failed, &backup, &all_failed])
+        .await?;
     Ok(())
 }
 

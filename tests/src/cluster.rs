@@ -28,6 +28,8 @@ pub struct Node {
 pub struct Cluster {
     name: ClusterName,
     nodes: Vec<Node>,
+    /// Nodes that are given up: still in the preamble, but nobody waits for them or compares them.
+    lost: Vec<Node>,
     /// Conninfos for `store path` where they differ from the node's own: (server, client) -> conninfo.
     paths: BTreeMap<(i32, i32), String>,
     slons: Mutex<BTreeMap<i32, Slon>>,
@@ -71,6 +73,7 @@ impl Cluster {
         Self {
             name: ClusterName::new(cluster).unwrap_or_else(|error| panic!("{error}")),
             nodes: Vec::new(),
+            lost: Vec::new(),
             paths: BTreeMap::new(),
             slons: Mutex::default(),
             servers: Vec::new(),
@@ -91,17 +94,31 @@ impl Cluster {
         &self.name
     }
 
-    /// All nodes.
+    /// All nodes that are not given up.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Node `id`.
+    /// Gives a node up: it stays in the preamble, but is not waited for and not compared any more.
+    pub fn lose(&mut self, id: i32) {
+        let lost = self.nodes.extract_if(.., |node| node.id == id);
+        self.lost.extend(lost);
+    }
+
+    /// Counts on a node again.
+    pub fn regain(&mut self, id: i32) {
+        let back = self.lost.extract_if(.., |node| node.id == id);
+        self.nodes.extend(back);
+        self.nodes.sort_by_key(|node| node.id);
+    }
+
+    /// Node `id`, given up or not.
     #[must_use]
     pub fn node(&self, id: i32) -> &Node {
         self.nodes
             .iter()
+            .chain(&self.lost)
             .find(|node| node.id == id)
             .unwrap_or_else(|| panic!("there is no node {id}"))
     }
@@ -144,7 +161,7 @@ impl Cluster {
     #[must_use]
     pub fn preamble(&self) -> String {
         let mut text = format!("cluster name = {};\n", self.name.name());
-        for node in &self.nodes {
+        for node in self.nodes.iter().chain(&self.lost) {
             let _ = writeln!(
                 text,
                 "node {} admin conninfo = {};",

@@ -5,10 +5,12 @@ use trunkline_sql::remote_event::{self, Effect, Locks};
 
 use tokio_postgres::error::SqlState;
 use trunkline_sql::error_text;
+use trunkline_sql::fence::{DROPPED, FAILED_OVER, Fence};
 
 use super::{Outcome, Worker, WorkerError, gone};
 use crate::logging as log;
 use crate::queue::Queued;
+use crate::standing::GivenUp;
 
 /// How long a lock is waited for before it is given up, said, and tried again: others queue behind a waiting lock.
 const LOCK_TIMEOUT: &str = "5s";
@@ -22,7 +24,11 @@ impl Worker {
             Effect::EnableSubscription if event.number::<i32>(3)? == node.id => {
                 self.copy_set(queued).await?;
             }
-            Effect::FailoverNode => self.failover_node(event).await?,
+            Effect::FailoverNode => {
+                if let Some(verdict) = self.failover_node(event).await? {
+                    return Ok(Outcome::GivenUp(verdict));
+                }
+            }
             effect => {
                 let local = self.local.as_ref().ok_or_else(gone)?;
                 local
@@ -30,6 +36,11 @@ impl Worker {
                     .await?;
                 match self.apply_effect(event, effect).await {
                     Ok(Outcome::Dropped) => return Ok(Outcome::Dropped),
+                    Ok(Outcome::GivenUp(verdict)) => {
+                        let local = self.local.as_ref().ok_or_else(gone)?;
+                        local.batch_execute("rollback").await?;
+                        return Ok(Outcome::GivenUp(verdict));
+                    }
                     Ok(Outcome::Done) => {}
                     Err(WorkerError::Local(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                         return Err(WorkerError::Waiting(format!(
@@ -83,6 +94,11 @@ impl Worker {
                     dropped.push(id);
                 }
                 if dropped.contains(&node.id) {
+                    // Only who is no origin is dropped in an orderly way. What this node has written since the others gave it
+                    // up must not go with the schema, and writers must not come in.
+                    if let Some(verdict) = self.given_up(DROPPED) {
+                        return Ok(Outcome::GivenUp(verdict));
+                    }
                     log::warn!(
                         "{}: this node was dropped from the cluster; removing the schema",
                         self.actor
@@ -124,9 +140,26 @@ impl Worker {
         Ok(remote_event::accept_set(local, &node.cluster, set, event).await?)
     }
 
+    /// What the cluster has decided about this node, if it is the origin of anything by its own account.
+    fn given_up(&self, reason: &str) -> Option<GivenUp> {
+        let configuration = self.node.current();
+        let own = configuration.sets.values().filter(|set| set.origin == self.node.id);
+        let fences: Vec<Fence> = own
+            .map(|set| Fence {
+                set: set.id,
+                new_origin: None,
+                reason: reason.to_owned(),
+            })
+            .collect();
+        (!fences.is_empty()).then_some(GivenUp {
+            by: Some(self.origin),
+            fences,
+        })
+    }
+
     /// A node has failed: subscriptions turn to the temporary origin at once, the sets move when everything that any
-    /// survivor had of the failed node has arrived here.
-    async fn failover_node(&mut self, event: &Event) -> Result<(), WorkerError> {
+    /// survivor had of the failed node has arrived here. If the failed node is this one, nothing is done but to say so.
+    async fn failover_node(&mut self, event: &Event) -> Result<Option<GivenUp>, WorkerError> {
         let node = std::sync::Arc::clone(&self.node);
         let cluster = &node.cluster;
         let failed: i32 = event.number(1)?;
@@ -136,10 +169,22 @@ impl Worker {
             .split(',')
             .filter_map(|item| item.trim().parse().ok())
             .collect();
+        if failed == node.id || all_failed.contains(&node.id) {
+            let mut verdict = self.given_up(FAILED_OVER).unwrap_or(GivenUp {
+                by: Some(self.origin),
+                fences: Vec::new(),
+            });
+            if failed == node.id {
+                for fence in &mut verdict.fences {
+                    fence.new_origin = Some(self.origin);
+                }
+            }
+            return Ok(Some(verdict));
+        }
         let local = self.local.as_ref().ok_or_else(gone)?;
         local.batch_execute("begin").await?;
         remote_event::lock(local, cluster, Locks::Config).await?;
-        remote_event::failed_node(local, cluster, failed, self.origin, &all_failed).await?;
+        remote_event::failed_node(local, cluster, node.ours, failed, self.origin, &all_failed).await?;
         local.batch_execute("commit").await?;
         node.reload(local).await?;
         if !events::has_event(local, cluster, failed, last_seqno).await? {
@@ -150,9 +195,9 @@ impl Worker {
         }
         local.batch_execute("begin").await?;
         remote_event::lock(local, cluster, Locks::EventAndConfig).await?;
-        remote_event::failover_set(local, cluster, failed, self.origin, last_seqno).await?;
         events::store(local, cluster, node.id, std::slice::from_ref(event)).await?;
+        remote_event::failover_set(local, cluster, failed, self.origin, last_seqno).await?;
         local.batch_execute("commit").await?;
-        Ok(())
+        Ok(None)
     }
 }

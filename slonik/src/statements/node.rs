@@ -105,7 +105,12 @@ impl Interpreter<'_> {
     /// Waits until the event node has the last events of the nodes that go, then drops them.
     pub(super) async fn drop_node(&mut self, ids: &[Id], event_node: Id) -> Result<(), Failure> {
         self.must_be_itself(event_node).await?;
+        let ids = &self.not_gone_before(ids, event_node).await?;
+        if ids.is_empty() {
+            return Ok(());
+        }
         if self.options.automatic_waits {
+            self.wait_for_failovers_of(ids, event_node).await?;
             for id in ids {
                 self.wait_for_events_of_dropped(*id, ids, event_node).await?;
             }

@@ -29,6 +29,9 @@ impl Interpreter<'_> {
             // Before anything is done: the receiver itself must be told of its new provider.
             return Err(Failure::NoConninfo(receiver));
         }
+        if reshape && let Some(reason) = self.unreachable(origin).await {
+            return self.reroute(origin, provider, receiver, &reason).await;
+        }
         if reshape {
             self.move_other_subscriptions(id, origin, provider, receiver).await?;
         }
@@ -100,6 +103,9 @@ impl Interpreter<'_> {
             return Err(Failure::NoConninfo(receiver));
         }
         self.wait_until_caught_up(provider, CaughtUpWith::AllBut(&[])).await?;
+        if let Some(reason) = self.unreachable(origin).await {
+            return self.reroute(origin, provider, receiver, &reason).await;
+        }
         let call = admin::resubscribe_node(&self.cluster, origin, provider, receiver);
         self.submit_subscription(origin, call, None, receiver).await?;
         self.reshape(origin, provider, receiver).await
@@ -141,6 +147,46 @@ impl Interpreter<'_> {
         self.connections.lock(receiver, Locks::Config).await?;
         let call = admin::reshape_subscription(&self.cluster, origin, provider, receiver);
         self.connections.run(receiver, &call).await?;
+        Ok(())
+    }
+
+    /// Why a node of the preamble cannot be reached; None: it can, or the script does not say how.
+    async fn unreachable(&mut self, node: Id) -> Option<String> {
+        match self.connections.session(node).await {
+            Err(Failure::Unreachable(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Another provider for a receiver whose origin is gone, as the first step towards a failover: nobody can make an event
+    /// of it, so every node that can be reached is told directly. What the origin thinks does not matter: log rows are
+    /// kept for whoever has not confirmed them.
+    async fn reroute(&mut self, origin: Id, provider: Id, receiver: Id, reason: &str) -> Result<(), Failure> {
+        self.must_be_itself(receiver).await?;
+        let mut told = Vec::new();
+        for node in self.connections.nodes() {
+            let Some(session) = self.connections.open_session(node).filter(|_| node != origin) else {
+                continue;
+            };
+            let question = format!("schema of node {node}");
+            let installed = admin::schema_exists(session, &self.cluster).await;
+            if !installed.map_err(Failure::of_query(&question))? {
+                continue;
+            }
+            let ours = admin::is_ours(session, &self.cluster).await;
+            let ours = ours.map_err(Failure::of_query(&question))?;
+            self.must_be_itself(node).await?;
+            self.begin(node).await?;
+            self.connections.lock(node, Locks::Config).await?;
+            let call = admin::reroute_subscription(&self.cluster, ours, origin, provider, receiver);
+            self.connections.run(node, &call).await?;
+            told.push(node.to_string());
+        }
+        self.report.say(&format!(
+            "the origin, node {origin}, cannot be reached ({reason}): nodes {} are told directly that node {receiver} gets its \
+             sets from node {provider}",
+            told.join(", ")
+        ));
         Ok(())
     }
 

@@ -406,6 +406,70 @@ begin
 end
 $trunkline$;
 
+-- Gives a receiver another provider for all its sets of an origin that cannot be asked any more; called on every node that can be
+-- reached, since no event will tell them. Where the new provider gets a set from that receiver, it takes the receiver's place: it
+-- gets the set from the receiver's former provider. Returns 0.
+-- Locks: config lock. Event: none; asks the daemon to start anew if a subscription of this node changed.
+create or replace function @NAMESPACE@.tl_rerouteSubscription(
+    p_sub_origin integer,
+    p_sub_provider integer,
+    p_sub_receiver integer
+) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_local_node_id integer;
+    v_subscription record;
+    v_below integer;
+    v_changed integer[] := '{}';
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    v_local_node_id := @NAMESPACE@.getLocalNodeId(@CLUSTER@);
+    for v_subscription in
+        select b.sub_set, b.sub_provider
+        from @NAMESPACE@.sl_subscribe b
+        join @NAMESPACE@.sl_set s on s.set_id = b.sub_set
+        where s.set_origin = p_sub_origin and b.sub_receiver = p_sub_receiver and b.sub_provider <> p_sub_provider
+        order by b.sub_set
+    loop
+        if not exists (
+            select from @NAMESPACE@.sl_subscribe b
+            where b.sub_set = v_subscription.sub_set and b.sub_receiver = p_sub_provider and b.sub_forward and b.sub_active
+        ) then
+            raise exception using
+                errcode = 'object_not_in_prerequisite_state',
+                message = format(
+                    'Slony-I: subscribeSet(): provider %s is not an active forwarding node for replication set %s',
+                    p_sub_provider, v_subscription.sub_set
+                );
+        end if;
+        select c.step_receiver into v_below
+        from @NAMESPACE@.tl_subscriptionChain(v_subscription.sub_set, p_sub_origin, p_sub_provider) c
+        where c.step_provider = p_sub_receiver;
+        if found then
+            perform @NAMESPACE@.tl_expectPath(v_subscription.sub_provider, v_below);
+            update @NAMESPACE@.sl_subscribe b
+            set sub_provider = v_subscription.sub_provider
+            where b.sub_set = v_subscription.sub_set and b.sub_receiver = v_below;
+            v_changed := v_changed || v_below;
+        end if;
+        perform @NAMESPACE@.tl_expectPath(p_sub_provider, p_sub_receiver);
+        update @NAMESPACE@.sl_subscribe b
+        set sub_provider = p_sub_provider
+        where b.sub_set = v_subscription.sub_set and b.sub_receiver = p_sub_receiver;
+        v_changed := v_changed || p_sub_receiver;
+    end loop;
+    if cardinality(v_changed) > 0 then
+        perform @NAMESPACE@.RebuildListenEntries();
+    end if;
+    if v_local_node_id = any (v_changed) then
+        perform @NAMESPACE@.tl_notifyRestart();
+    end if;
+    return 0;
+end
+$trunkline$;
+
 -- Asks this node's daemon to read its configuration anew.
 create or replace function @NAMESPACE@.tl_notifyRestart() returns void
     language plpgsql

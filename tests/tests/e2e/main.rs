@@ -13,6 +13,7 @@ mod daemon_process;
 mod daemon_survival;
 mod data_types;
 mod execute_script;
+mod failover;
 mod figures;
 mod interoperation;
 mod keys;

@@ -1,0 +1,532 @@
+//! What a failover has to do, from what the survivors say: pure decisions, no database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trunkline_grammar::{FailedNode, Id};
+use trunkline_sql::admin::{Announcement, Survey};
+use trunkline_sql::configuration::{Configuration, SubscriptionRow};
+
+/// How far the failover of one node has come, perhaps in an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing that counts has been done.
+    Fresh,
+    /// A survivor has announced it and has not taken over yet.
+    Announced(Announcement),
+    /// That survivor is origin; perhaps it has not handed on yet.
+    TakenOver {
+        /// The survivor.
+        leader: Id,
+        /// Its announcement.
+        seqno: i64,
+    },
+    /// The node that led it has failed itself: its own failover takes the sets along.
+    Superseded(Id),
+    /// Everything has been done.
+    Done,
+}
+
+/// What is known when a failover begins.
+#[derive(Debug, Default)]
+pub(crate) struct Situation {
+    /// The failed nodes and who is to take over.
+    pub(crate) pairs: Vec<FailedNode>,
+    /// What the nodes say that could be asked.
+    pub(crate) surveys: BTreeMap<Id, Survey>,
+    /// Why others could not be asked.
+    pub(crate) unreachable: BTreeMap<Id, String>,
+}
+
+/// A subscriber that knows more of the failed node than anybody who could pass it on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    pub(crate) node: Id,
+    /// Its newest event of the failed node.
+    pub(crate) seqno: i64,
+    /// The sets it has.
+    pub(crate) sets: Vec<Id>,
+}
+
+/// Who leads a failover, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    /// The survivor that has most of what can be passed on.
+    pub(crate) leader: Id,
+    /// Its newest event of the failed node.
+    pub(crate) last_seqno: i64,
+    /// Who has more and cannot pass it on.
+    pub(crate) ahead: Vec<Ahead>,
+}
+
+impl Situation {
+    /// All failed nodes the statement names.
+    pub(crate) fn failed(&self) -> Vec<Id> {
+        self.pairs.iter().map(|pair| pair.id).collect()
+    }
+
+    fn is_failed(&self, node: Id) -> bool {
+        self.pairs.iter().any(|pair| pair.id == node)
+    }
+
+    fn view(&self, node: Id) -> Option<&Configuration> {
+        self.surveys.get(&node).map(|survey| &survey.configuration)
+    }
+
+    /// The nodes that stay, as the backup nodes know them.
+    pub(crate) fn survivors(&self) -> BTreeSet<Id> {
+        let views = self.pairs.iter().filter_map(|pair| self.view(pair.backup_node));
+        views
+            .flat_map(|view| view.nodes.values())
+            .filter(|node| node.active && !node.failed && !self.is_failed(node.id))
+            .map(|node| node.id)
+            .collect()
+    }
+
+    /// How far the failover of a node has come.
+    pub(crate) fn stage(&self, pair: FailedNode) -> Stage {
+        let announced = |survey: &Survey, leader: Option<Id>| {
+            let known = survey.announcements.iter().rev();
+            known
+                .filter(|one| one.failed == pair.id && leader.is_none_or(|leader| one.leader == leader))
+                .find(|one| leader.is_some() || self.is_failed(one.leader))
+                .cloned()
+        };
+        for (id, survey) in &self.surveys {
+            // A node of a former life was dropped with its mark; only who still counts it as failed speaks of this one.
+            let Some(node) = survey.configuration.nodes.get(&pair.id).filter(|node| node.failed) else {
+                continue;
+            };
+            if let Some(own) = announced(survey, Some(*id)) {
+                if node.active {
+                    return Stage::Announced(own);
+                }
+                let seqno = own.seqno;
+                if *id == pair.backup_node || self.sets_to_hand_on(pair, *id).is_empty() {
+                    return Stage::Done;
+                }
+                return Stage::TakenOver { leader: *id, seqno };
+            }
+        }
+        let Some(view) = self.view(pair.backup_node) else {
+            return Stage::Fresh;
+        };
+        match view.nodes.get(&pair.id) {
+            None if self.surveys[&pair.backup_node]
+                .taken_over
+                .iter()
+                .any(|over| over.failed == pair.id) =>
+            {
+                Stage::Done
+            }
+            Some(node) if node.failed => match self.surveys.values().find_map(|survey| announced(survey, None)) {
+                Some(lost) => Stage::Superseded(lost.leader),
+                None if !node.active => Stage::Done,
+                None => Stage::Fresh,
+            },
+            _ => Stage::Fresh,
+        }
+    }
+
+    /// Sets of the failed node that `leader` has taken over and the backup node does not have from it yet.
+    pub(crate) fn sets_to_hand_on(&self, pair: FailedNode, leader: Id) -> Vec<Id> {
+        let Some(survey) = self.surveys.get(&leader).filter(|_| leader != pair.backup_node) else {
+            return Vec::new();
+        };
+        let taken = survey.taken_over.iter().rev();
+        let sets = taken
+            .filter(|over| over.failed == pair.id && over.successor == leader)
+            .map(|over| over.sets.clone())
+            .next()
+            .unwrap_or_default();
+        let is_leaders =
+            |view: &Configuration, set: Id| view.sets.get(&set).is_some_and(|known| known.origin == leader);
+        sets.into_iter()
+            .filter(|set| {
+                let here =
+                    is_leaders(&survey.configuration, *set) && receives(&survey.configuration, *set, pair.backup_node);
+                here || self.view(pair.backup_node).is_some_and(|view| is_leaders(view, *set))
+            })
+            .collect()
+    }
+
+    /// Why the failover cannot be done; nothing has been changed yet. One line each.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let stages: Vec<Stage> = self.pairs.iter().map(|pair| self.stage(*pair)).collect();
+        for (pair, stage) in self.pairs.iter().zip(&stages) {
+            if *stage != Stage::Done {
+                self.refusals_of(*pair, stage, &mut reasons);
+            }
+        }
+        if stages.contains(&Stage::Fresh) {
+            for node in self.survivors() {
+                if self.surveys.contains_key(&node) || self.pairs.iter().any(|pair| pair.backup_node == node) {
+                    continue;
+                }
+                reasons.push(match self.unreachable.get(&node) {
+                    Some(reason) => format!(
+                        "node {node} cannot be asked: {reason}; if it is lost as well, name it in the statement too \
+                         (`failover (node = (id = …, backup node = …), node = (id = {node}, backup node = …))`) or drop it \
+                         first"
+                    ),
+                    None => format!(
+                        "error no conninfo for candidate for {node}: every node that stays needs its admin conninfo in the \
+                         preamble"
+                    ),
+                });
+            }
+        }
+        let mut seen = BTreeSet::new();
+        reasons.retain(|reason| seen.insert(reason.clone()));
+        reasons
+    }
+
+    fn refusals_of(&self, pair: FailedNode, stage: &Stage, reasons: &mut Vec<String>) {
+        let (failed, backup) = (pair.id, pair.backup_node);
+        if self.is_failed(backup) {
+            reasons.push(format!(
+                "node {backup} is to take over from node {failed} and is itself among the failed nodes"
+            ));
+            return;
+        }
+        let Some(view) = self.view(backup) else {
+            let reason = self.unreachable.get(&backup).map_or("unknown", String::as_str);
+            reasons.push(format!("backup node {backup} cannot be asked: {reason}"));
+            return;
+        };
+        if !view.nodes.contains_key(&failed) {
+            reasons.push(format!("node {backup} knows no node {failed}"));
+            return;
+        }
+        if view.nodes.get(&backup).is_none_or(|node| !node.active || node.failed) {
+            reasons.push(format!("node {backup} is not an active node of the cluster"));
+        }
+        if *stage != Stage::Fresh {
+            return;
+        }
+        for set in self.subscribed_sets(view, failed) {
+            if !forwards(view, set, backup) {
+                reasons.push(format!(
+                    "node {backup} is not a forwarding subscriber of set {set} from node {failed}"
+                ));
+            }
+        }
+        for receiver in self.stranded_receivers(view, failed, backup) {
+            if !self.surveys[&backup].paths.contains(&(backup, receiver)) {
+                reasons.push(format!(
+                    "can't failover node {receiver} does not have a path to {backup}"
+                ));
+            }
+        }
+        for subscription in self.fed_by(view, failed) {
+            let origin = view.sets.get(&subscription.set).map_or(failed, |set| set.origin);
+            let (set, receiver) = (subscription.set, subscription.receiver);
+            if self.is_failed(origin)
+                || receiver != backup && forwards(view, set, backup)
+                || self.surveys[&backup].paths.contains(&(origin, receiver))
+            {
+                continue;
+            }
+            reasons.push(format!(
+                "node {receiver} gets set {set} of node {origin} from node {failed}, node {backup} cannot pass it on, and \
+                 node {receiver} has no path to node {origin}; run `store path (server = {origin}, client = {receiver}, \
+                 conninfo = …)`"
+            ));
+        }
+    }
+
+    /// Sets of an origin that anybody who stays has.
+    fn subscribed_sets(&self, view: &Configuration, origin: Id) -> Vec<Id> {
+        let sets = view.sets.values().filter(|set| set.origin == origin);
+        sets.map(|set| set.id)
+            .filter(|set| {
+                let mut receivers = view.subscriptions.iter().filter(|one| one.set == *set);
+                receivers.any(|one| !self.is_failed(one.receiver))
+            })
+            .collect()
+    }
+
+    /// Sets of an origin that nobody who stays has.
+    pub(crate) fn lost_sets(&self, pair: FailedNode) -> Vec<Id> {
+        let Some(view) = self.view(pair.backup_node) else {
+            return Vec::new();
+        };
+        let kept = self.subscribed_sets(view, pair.id);
+        let sets = view.sets.values().filter(|set| set.origin == pair.id);
+        sets.map(|set| set.id).filter(|set| !kept.contains(set)).collect()
+    }
+
+    /// Who stays and gets sets from the failed node, or its sets from another failed one: they need a path to `leader`.
+    fn stranded_receivers(&self, view: &Configuration, failed: Id, leader: Id) -> BTreeSet<Id> {
+        let is_origin = |set: Id| view.sets.get(&set).is_some_and(|set| set.origin == failed);
+        view.subscriptions
+            .iter()
+            .filter(|one| {
+                is_origin(one.set) && self.is_failed(one.provider)
+                    || one.provider == failed && forwards(view, one.set, leader)
+            })
+            .map(|one| one.receiver)
+            .filter(|receiver| *receiver != leader && !self.is_failed(*receiver))
+            .collect()
+    }
+
+    /// Subscriptions of those who stay that the failed node feeds.
+    fn fed_by<'a>(&'a self, view: &'a Configuration, failed: Id) -> impl Iterator<Item = &'a SubscriptionRow> {
+        view.subscriptions
+            .iter()
+            .filter(move |one| one.provider == failed && !self.is_failed(one.receiver))
+    }
+
+    /// Whether a survivor could lead: it has every set of the failed node and can pass it on.
+    pub(crate) fn is_candidate(&self, pair: FailedNode, node: Id) -> bool {
+        let Some(view) = self.view(pair.backup_node) else {
+            return false;
+        };
+        let sets = self.subscribed_sets(view, pair.id);
+        !sets.is_empty() && sets.iter().all(|set| forwards(view, *set, node))
+    }
+
+    /// Who leads, given the newest event of the failed node that each survivor has. An error says why nobody can.
+    pub(crate) fn leadership(&self, pair: FailedNode, newest: &BTreeMap<Id, i64>) -> Result<Leadership, Vec<String>> {
+        let backup = pair.backup_node;
+        let seqno = |node: Id| newest.get(&node).copied().unwrap_or(0);
+        let candidates = newest.keys().filter(|node| self.is_candidate(pair, **node));
+        // On a tie the backup node itself, then the lowest number.
+        let leader = candidates
+            .copied()
+            .max_by_key(|node| (seqno(*node), *node == backup, -i64::from(*node)))
+            .unwrap_or(backup);
+        let last_seqno = seqno(leader);
+        let Some(view) = self.view(backup) else {
+            return Ok(Leadership {
+                leader,
+                last_seqno,
+                ahead: Vec::new(),
+            });
+        };
+        let mut reasons = Vec::new();
+        if last_seqno == 0 {
+            reasons.push(format!("node {leader} has no event of node {} yet", pair.id));
+        }
+        if leader != backup {
+            let mut wanted: Vec<(Id, Id)> = self
+                .stranded_receivers(view, pair.id, leader)
+                .into_iter()
+                .map(|receiver| (leader, receiver))
+                .collect();
+            wanted.push((backup, leader));
+            for (server, client) in wanted {
+                if !self.surveys[&backup].paths.contains(&(server, client)) {
+                    reasons.push(format!(
+                        "node {leader} has more of node {} than node {backup} and must lead, but node {client} has no path to \
+                         node {server}; run `store path (server = {server}, client = {client}, conninfo = …)`",
+                        pair.id
+                    ));
+                }
+            }
+        }
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let ahead = newest
+            .iter()
+            .filter(|(node, seqno)| **node != leader && **seqno > last_seqno)
+            .map(|(node, seqno)| Ahead {
+                node: *node,
+                seqno: *seqno,
+                sets: self
+                    .subscribed_sets(view, pair.id)
+                    .into_iter()
+                    .filter(|set| receives(view, *set, *node))
+                    .collect(),
+            })
+            .filter(|ahead| !ahead.sets.is_empty())
+            .collect();
+        Ok(Leadership {
+            leader,
+            last_seqno,
+            ahead,
+        })
+    }
+}
+
+fn subscription(view: &Configuration, set: Id, receiver: Id) -> Option<&SubscriptionRow> {
+    view.subscriptions
+        .iter()
+        .find(|one| one.set == set && one.receiver == receiver)
+}
+
+fn receives(view: &Configuration, set: Id, receiver: Id) -> bool {
+    subscription(view, set, receiver).is_some()
+}
+
+fn forwards(view: &Configuration, set: Id, receiver: Id) -> bool {
+    subscription(view, set, receiver).is_some_and(|one| one.active && one.forward)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use trunkline_sql::admin::TakenOver;
+    use trunkline_sql::configuration::{NodeRow, SetRow};
+
+    use super::*;
+
+    /// Nodes 1 to `nodes` with paths between all; set 1 of node 1; subscriptions (provider, receiver, forward).
+    fn cluster(nodes: Id, subscriptions: &[(Id, Id, bool)]) -> Survey {
+        let row = |id| NodeRow {
+            id,
+            active: true,
+            failed: false,
+            comment: String::new(),
+        };
+        let subscriptions = subscriptions
+            .iter()
+            .map(|(provider, receiver, forward)| SubscriptionRow {
+                set: 1,
+                provider: *provider,
+                receiver: *receiver,
+                forward: *forward,
+                active: true,
+            });
+        let set = SetRow {
+            id: 1,
+            origin: 1,
+            comment: String::new(),
+        };
+        Survey {
+            configuration: Configuration {
+                local: 2,
+                nodes: (1..=nodes).map(|id| (id, row(id))).collect(),
+                paths: BTreeMap::new(),
+                listens: Vec::new(),
+                sets: [(1, set)].into(),
+                subscriptions: subscriptions.collect(),
+            },
+            paths: (1..=nodes).flat_map(|s| (1..=nodes).map(move |c| (s, c))).collect(),
+            newest: BTreeMap::new(),
+            announcements: Vec::new(),
+            taken_over: Vec::new(),
+        }
+    }
+
+    fn pair(id: Id, backup_node: Id) -> FailedNode {
+        FailedNode { id, backup_node }
+    }
+
+    fn situation(pairs: &[FailedNode], survey: &Survey) -> Situation {
+        let mut situation = Situation {
+            pairs: pairs.to_vec(),
+            ..Situation::default()
+        };
+        for id in survey.configuration.nodes.keys() {
+            if !pairs.iter().any(|pair| pair.id == *id) {
+                let mut own = survey.clone();
+                own.configuration.local = *id;
+                situation.surveys.insert(*id, own);
+            }
+        }
+        situation
+    }
+
+    #[test]
+    fn the_candidate_with_most_leads_and_the_backup_node_wins_a_tie() {
+        let survey = cluster(4, &[(1, 2, true), (1, 3, true), (2, 4, false)]);
+        let situation = situation(&[pair(1, 3)], &survey);
+        assert_eq!(situation.refusals(), Vec::<String>::new());
+        let lead = |newest: &[(Id, i64)]| {
+            situation
+                .leadership(pair(1, 3), &newest.iter().copied().collect())
+                .unwrap()
+        };
+        assert_eq!(lead(&[(2, 7), (3, 7), (4, 7)]).leader, 3);
+        assert_eq!(lead(&[(2, 8), (3, 7), (4, 7)]).leader, 2);
+        let beside = lead(&[(2, 7), (3, 7), (4, 9)]);
+        assert_eq!((beside.leader, beside.last_seqno), (3, 7));
+        assert_eq!(
+            beside.ahead,
+            [Ahead {
+                node: 4,
+                seqno: 9,
+                sets: vec![1]
+            }]
+        );
+    }
+
+    #[test]
+    fn every_obstacle_is_named_before_the_first_step() {
+        let mut survey = cluster(5, &[(1, 2, false), (1, 3, true), (1, 4, true)]);
+        survey.paths.retain(|path| *path != (2, 4));
+        let mut situation = situation(&[pair(1, 2)], &survey);
+        situation.surveys.remove(&3);
+        situation.surveys.remove(&5);
+        situation.unreachable.insert(3, "connection refused".into());
+        let reasons = situation.refusals();
+        assert_eq!(reasons.len(), 4, "{reasons:#?}");
+        assert_eq!(reasons[0], "node 2 is not a forwarding subscriber of set 1 from node 1");
+        assert_eq!(reasons[1], "can't failover node 4 does not have a path to 2");
+        assert!(reasons[2].starts_with("node 3 cannot be asked: connection refused; if it is lost as well"));
+        assert!(reasons[3].starts_with("error no conninfo for candidate for 5"));
+    }
+
+    #[test]
+    fn a_failed_backup_node_and_an_unknown_node_are_refused() {
+        let survey = cluster(3, &[(1, 2, true), (1, 3, true)]);
+        let refused = situation(&[pair(1, 2), pair(2, 3)], &survey).refusals();
+        assert_eq!(
+            refused[0],
+            "node 2 is to take over from node 1 and is itself among the failed nodes"
+        );
+        let refused = situation(&[pair(9, 2)], &survey).refusals();
+        assert_eq!(refused, ["node 2 knows no node 9"]);
+    }
+
+    #[test]
+    fn receivers_of_a_failed_provider_need_a_way_to_the_origin() {
+        // Set 1 of node 1 reaches 4 over 2, which fails; 3 has nothing of it.
+        let mut survey = cluster(4, &[(1, 2, true), (2, 4, false)]);
+        assert_eq!(situation(&[pair(2, 3)], &survey).refusals(), Vec::<String>::new());
+        survey.paths.retain(|path| *path != (1, 4));
+        let refused = situation(&[pair(2, 3)], &survey).refusals();
+        assert!(
+            refused[0].contains("store path (server = 1, client = 4"),
+            "{refused:#?}"
+        );
+    }
+
+    #[test]
+    fn an_interrupted_failover_is_recognised() {
+        let mut survey = cluster(3, &[(1, 2, true), (1, 3, true)]);
+        let one = pair(1, 2);
+        assert_eq!(situation(&[one], &survey).stage(one), Stage::Fresh);
+        let announcement = Announcement {
+            leader: 3,
+            seqno: 50,
+            failed: 1,
+            last_seqno: 7,
+        };
+        survey.announcements.push(announcement.clone());
+        // Announced by a former failover of a node with that number: this one is well.
+        assert_eq!(situation(&[one], &survey).stage(one), Stage::Fresh);
+        survey.configuration.nodes.get_mut(&1).unwrap().failed = true;
+        assert_eq!(situation(&[one], &survey).stage(one), Stage::Announced(announcement));
+        // Its leader fails as well, and others have heard of it.
+        let both = [one, pair(3, 2)];
+        assert_eq!(situation(&both, &survey).stage(one), Stage::Superseded(3));
+        survey.configuration.nodes.get_mut(&1).unwrap().active = false;
+        survey.configuration.sets.get_mut(&1).unwrap().origin = 3;
+        survey.taken_over.push(TakenOver {
+            failed: 1,
+            last_seqno: 7,
+            successor: 3,
+            sets: vec![1],
+        });
+        let situation_now = situation(&[one], &survey);
+        assert_eq!(situation_now.stage(one), Stage::TakenOver { leader: 3, seqno: 50 });
+        assert_eq!(situation_now.sets_to_hand_on(one, 3), [1]);
+        survey.configuration.sets.get_mut(&1).unwrap().origin = 2;
+        assert_eq!(situation(&[one], &survey).stage(one), Stage::Done);
+        survey.configuration.nodes.remove(&1);
+        assert_eq!(situation(&[one], &survey).stage(one), Stage::Done);
+    }
+}
