@@ -30,7 +30,7 @@ async fn unsent(cluster: &Cluster, failed: i32, survivor: i32) -> BTreeSet<i64> 
 }
 
 /// Waits until a new write is accepted by `node` and refused by nobody else who is reachable.
-async fn first_on(beats: &[Beat], node: i32, after: Instant) -> Duration {
+fn first_on(beats: &[Beat], node: i32, after: Instant) -> Duration {
     beats
         .iter()
         .find(|beat| beat.node == node && beat.at > after)
@@ -56,10 +56,7 @@ async fn the_origin_dies_under_load() {
     println!("{}", dropped.transcript());
     tokio::time::sleep(Duration::from_millis(300)).await;
     let beats = pulse.finish().await;
-    println!(
-        "first write on node 2 {:?} after the kill",
-        first_on(&beats, 2, killed).await
-    );
+    println!("first write on node 2 {:?} after the kill", first_on(&beats, 2, killed));
     cluster.lose(1);
     cluster.assert_all_equal().await;
 
