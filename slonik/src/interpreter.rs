@@ -1,5 +1,7 @@
 //! Execution of a script: blocks, `try`, transactions.
 
+use std::collections::BTreeSet;
+
 use trunkline_grammar::{Command, Id, Script, SourceMap, Span, Statement, StatementKind, TryBlock};
 use trunkline_sql::Cluster;
 use trunkline_sql::admin::{self, Call, Locks};
@@ -136,11 +138,7 @@ impl<'a> Interpreter<'a> {
         if let Some(first) = statements.first() {
             self.report.set_place(self.location(first.span));
         }
-        let failed = statements.iter().flat_map(|statement| match &statement.kind {
-            StatementKind::Command(Command::Failover { nodes }) => nodes.iter().map(|node| node.id).collect(),
-            _ => Vec::new(),
-        });
-        self.connections.open_all(&failed.collect()).await;
+        self.connections.open_all(&failed_nodes(statements)).await;
         self.remember_events().await;
         outer
     }
@@ -328,6 +326,15 @@ impl<'a> Interpreter<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Nodes that a block says have failed.
+pub(crate) fn failed_nodes(statements: &[Statement]) -> BTreeSet<Id> {
+    let failed = statements.iter().flat_map(|statement| match &statement.kind {
+        StatementKind::Command(Command::Failover { nodes }) => nodes.as_slice(),
+        _ => &[],
+    });
+    failed.map(|node| node.id).collect()
 }
 
 #[cfg(test)]

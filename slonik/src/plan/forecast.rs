@@ -3,6 +3,7 @@
 //! Every node has a configuration of its own, but slonik's automatic waits let an event arrive before the next
 //! statement builds on it, so what one node decides is foreseen for all. Each function is judged by the node it runs on.
 
+mod failover;
 mod member;
 mod node;
 mod set;
@@ -221,6 +222,8 @@ impl Forecast {
             ("resubscribeNode", _, [origin, provider, receiver]) => {
                 self.resubscribe_node(node, *origin, *provider, *receiver)
             }
+            ("failedNode2", [.., Value::Ids(failed)], _) => self.failed_node_2(failed),
+            ("failedNode3", _, [failed, leader, ..]) => self.failed_node_3(*failed, *leader),
             ("logswitch_start", _, _) => self.switch_log(node),
             ("ddlCapture", [_, Value::Text(list)], _) => self.capture_script(node, list),
             _ => Foreseen::default(),

@@ -5,7 +5,7 @@ use trunkline_sql::admin;
 use trunkline_sql::session::redact;
 
 use super::{Plan, PlannedStatement, Step};
-use crate::interpreter::Interpreter;
+use crate::interpreter::{Interpreter, failed_nodes};
 
 /// How a block ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Interpreter<'_> {
         if let Some(first) = script.statements.first() {
             self.report.set_place(self.location(first.span));
         }
-        self.connections.open_all().await;
+        self.connections.open_all(&failed_nodes(&script.statements)).await;
         self.find_states().await;
         plan.notes = self.report.take();
         if let Ending::Exit(code) = self.rehearse_block(&script.statements, false, &[], &mut plan).await {

@@ -165,6 +165,15 @@ impl Interpreter<'_> {
                     }
                 }
             }
+            if let Some(rehearsal) = self.connections.rehearsal() {
+                // Nodes that the script will have dropped by then.
+                for (node, survey) in &mut situation.surveys {
+                    let known = |id: &Id| rehearsal.forecast.is_known_to(*node, *id);
+                    survey.configuration.nodes.retain(|id, _| known(id));
+                    survey.configuration.subscriptions.retain(|one| known(&one.receiver));
+                }
+                return Ok(situation);
+            }
             // What the survivors have just been told (a dropped node, a new path) may be on its way to a backup node.
             let behind = pairs.iter().any(|pair| {
                 let Some(backup) = situation.surveys.get(&pair.backup_node) else {
@@ -211,6 +220,12 @@ impl Interpreter<'_> {
             }
             self.connections.commit(*node).await?;
             sessions.insert(*node, served);
+        }
+        if self.connections.rehearses() {
+            for node in survivors {
+                self.note_wait(*node, "its slon has let go of the failed nodes".to_owned());
+            }
+            return Ok(());
         }
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
         let deadline = Instant::now() + LETTING_GO;
@@ -387,6 +402,16 @@ impl Interpreter<'_> {
     async fn hand_on(&mut self, sets: &[(Id, Id, Id)]) -> Result<(), Failure> {
         let mut moves = BTreeMap::new();
         for (leader, set, backup) in sets {
+            if self.connections.rehearses() {
+                let call = admin::move_set(&self.cluster, *set, *backup);
+                self.connections.run(*leader, &call).await?;
+                self.connections.commit(*leader).await?;
+                self.note_wait(
+                    *backup,
+                    format!("it has confirmed the MOVE_SET of set {set} of node {leader}"),
+                );
+                continue;
+            }
             let session = self.connections.session(*leader).await?;
             let state = admin::set_state(session, &self.cluster, *set)
                 .await
@@ -432,6 +457,12 @@ impl Interpreter<'_> {
             .flat_map(|one| survivors.iter().map(move |node| (*node, one.leader, one.seqno)))
             .filter(|(node, leader, _)| node != leader)
             .collect();
+        if self.connections.rehearses() {
+            for (node, leader, _) in open.drain(..).filter(|_| limit.is_none()) {
+                self.note_wait(node, format!("it has confirmed the FAILOVER_NODE of node {leader}"));
+            }
+            return Ok(());
+        }
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut absent: BTreeMap<Id, Instant> = BTreeMap::new();
         let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
@@ -495,6 +526,9 @@ impl Interpreter<'_> {
     /// Those of the nodes to be dropped that are still there: one that was failed over and dropped in an earlier run of a
     /// script is no error.
     pub(super) async fn not_gone_before(&mut self, ids: &[Id], event_node: Id) -> Result<Vec<Id>, Failure> {
+        if self.connections.rehearses() {
+            return Ok(ids.to_vec());
+        }
         let survey = self.survey_of(event_node).await?;
         let (gone, left): (Vec<Id>, Vec<Id>) = ids.iter().partition(|id| {
             !survey.configuration.nodes.contains_key(id) && survey.taken_over.iter().any(|over| over.failed == **id)
@@ -510,6 +544,9 @@ impl Interpreter<'_> {
 
     /// Before failed nodes are dropped, every survivor must have what is left of them: their events go with them.
     pub(super) async fn wait_for_failovers_of(&mut self, ids: &[Id], event_node: Id) -> Result<(), Failure> {
+        if self.connections.rehearses() {
+            return Ok(());
+        }
         let survey = self.survey_of(event_node).await?;
         let nodes = &survey.configuration.nodes;
         let running: Vec<Running> = survey

@@ -1,0 +1,45 @@
+//! Failovers.
+
+use trunkline_grammar::Id;
+
+use super::{Forecast, Foreseen};
+
+impl Forecast {
+    pub(super) fn failed_node_2(&mut self, failed: &[i32]) -> Foreseen {
+        self.everywhere(|state| {
+            for id in failed {
+                if let Some(known) = state.nodes.get_mut(id) {
+                    known.failed = true;
+                }
+            }
+        });
+        Foreseen::events(&["FAILOVER_NODE"])
+    }
+
+    /// The leader is origin of what was the failed node's, and feeds whom a failed node fed.
+    pub(super) fn failed_node_3(&mut self, failed: Id, leader: Id) -> Foreseen {
+        self.everywhere(|state| {
+            for set in state.sets.values_mut().filter(|set| set.origin == failed) {
+                set.origin = leader;
+            }
+            let sets = &state.sets;
+            state.subscriptions.retain(|(set, receiver), _| {
+                *receiver != leader || sets.get(set).is_none_or(|set| set.origin != leader)
+            });
+            for ((_, receiver), subscription) in &mut state.subscriptions {
+                if subscription.provider == failed && *receiver != failed {
+                    subscription.provider = leader;
+                }
+            }
+            if let Some(known) = state.nodes.get_mut(&failed) {
+                known.active = false;
+            }
+        });
+        Foreseen::default()
+    }
+
+    /// Whether node `id` will be known to `node` at this point.
+    pub(crate) fn is_known_to(&self, node: Id, id: Id) -> bool {
+        self.state(node).is_none_or(|state| state.nodes.contains_key(&id))
+    }
+}
