@@ -87,6 +87,7 @@ mod tests {
     fn facts() -> NodeFacts {
         NodeFacts {
             local: 2,
+            ours: true,
             nodes: Vec::new(),
             paths: Vec::new(),
             listens: Vec::new(),

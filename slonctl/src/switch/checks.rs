@@ -1,7 +1,7 @@
 //! Everything that could make a switch fail or last, looked at before anything is done.
 
 use trunkline_sql::admin::{older_transactions, transaction_horizon};
-use trunkline_sql::operator::{self, NodeFacts};
+use trunkline_sql::operator::{self, NodeFacts, TableUser};
 use trunkline_sql::{Session, error_text};
 
 use super::SwitchArguments;
@@ -244,9 +244,11 @@ async fn transactions(
     findings: &mut Findings,
 ) {
     let seconds = arguments.max_outage.as_secs_f64();
+    let ours = view.facts(plan.old).is_some_and(|facts| facts.ours);
     match operator::users_of_tables(session, &view.cluster, &plan.set_ids(), seconds).await {
         Ok(users) => {
-            for user in users.iter().filter(|user| !user.gives_way).take(MOST_SESSIONS) {
+            let in_the_way = |user: &&TableUser| !user.gives_way && !(ours && user.reads_only);
+            for user in users.iter().filter(in_the_way).take(MOST_SESSIONS) {
                 findings.problem(
                     plan.old,
                     format!("{} would have to be waited for: {}", user.table, user.session),

@@ -126,6 +126,8 @@ pub struct FenceFacts {
 pub struct NodeFacts {
     /// Its number.
     pub local: i32,
+    /// Whether its schema is Trunkline's, not the original's.
+    pub ours: bool,
     /// `sl_node`.
     pub nodes: Vec<NodeRow>,
     /// `sl_path`, of all nodes.
@@ -240,6 +242,7 @@ async fn read(client: &Client, cluster: &Cluster) -> Result<Option<NodeFacts>> {
     };
     Ok(Some(NodeFacts {
         local,
+        ours: ours.has("tl_daemon"),
         nodes,
         paths,
         listens,

@@ -16,11 +16,14 @@ pub struct TableUser {
     pub tables: i64,
     /// Autovacuum: it gives way by itself.
     pub gives_way: bool,
+    /// It only reads.
+    pub reads_only: bool,
 }
 
 /// Sessions and prepared transactions that hold any lock on tables of `sets` in a transaction older than `seconds`.
 ///
-/// `move set` needs each table for itself for a moment, so a reader counts as much as a writer.
+/// The original's `move set` needs each table for itself for a moment, so a reader counts as much as a writer; ours does not
+/// wait for readers.
 ///
 /// # Errors
 /// Any database error.
@@ -34,15 +37,16 @@ pub async fn users_of_tables(
         "select u.pid, coalesce(a.usename, p.owner)::pg_catalog.text,
                 coalesce(a.datname, p.database)::pg_catalog.text, a.application_name, coalesce(a.state, p.gid),
                 extract(epoch from pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared))::pg_catalog.float8,
-                a.query, u.name, u.tables, coalesce(a.backend_type, '') = 'autovacuum worker'
-           from (select l.pid, l.virtualtransaction, min(t.tab_nspname || '.' || t.tab_relname), count(distinct t.tab_id)
+                a.query, u.name, u.tables, coalesce(a.backend_type, '') = 'autovacuum worker', u.reads_only
+           from (select l.pid, l.virtualtransaction, min(t.tab_nspname || '.' || t.tab_relname), count(distinct t.tab_id),
+                        pg_catalog.bool_and(l.mode in ('AccessShareLock', 'RowShareLock'))
                    from pg_catalog.pg_locks l
                    join @NAMESPACE@.sl_table t on t.tab_reloid = l.relation
                   where l.locktype = 'relation' and l.granted and t.tab_set = any ($1)
                     and l.database = (select d.oid from pg_catalog.pg_database d
                                        where d.datname = pg_catalog.current_database())
                     and l.pid is distinct from pg_catalog.pg_backend_pid()
-                  group by 1, 2) u (pid, virtualtransaction, name, tables)
+                  group by 1, 2) u (pid, virtualtransaction, name, tables, reads_only)
            left join pg_catalog.pg_stat_activity a on a.pid = u.pid
            left join pg_catalog.pg_prepared_xacts p
              on u.pid is null and '-1/' || p.transaction::pg_catalog.text = u.virtualtransaction
@@ -58,6 +62,7 @@ pub async fn users_of_tables(
                 table: row.try_get(7)?,
                 tables: row.try_get(8)?,
                 gives_way: row.try_get(9)?,
+                reads_only: row.try_get(10)?,
             })
         })
         .collect()

@@ -73,7 +73,10 @@ begin
         end if;
     end loop;
 
-    -- 5. The log.
+    -- 5. What unlockSet() had to leave.
+    perform @NAMESPACE@.tl_dropIdleLocks();
+
+    -- 6. The log.
     if @NAMESPACE@.logswitch_finish() = 0 then
         perform @NAMESPACE@.logswitch_start();
     end if;

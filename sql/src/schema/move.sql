@@ -2,7 +2,7 @@
 
 -- Hands a locked set over to one of its subscribers. This node accepts no more writes from here on; the new origin does when it has
 -- processed the events. The SYNC between holds everything written before. Returns the number of the MOVE_SET.
--- Locks: config lock; ACCESS EXCLUSIVE on each table of the set. Events: SYNC, MOVE_SET.
+-- Locks: config lock; on each table of the set what unlockSet() takes. Events: SYNC, MOVE_SET.
 create or replace function @NAMESPACE@.moveSet(p_set_id integer, p_new_origin integer) returns bigint
     language plpgsql
     set search_path to pg_catalog, pg_temp

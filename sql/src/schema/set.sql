@@ -387,11 +387,20 @@ begin
     end loop;
     perform @NAMESPACE@.tl_lockTablesOfSets(p_set_ids, 'share row exclusive');
     for v_table in
-        select t.tab_nspname, t.tab_relname
+        select t.tab_nspname, t.tab_relname, g.oid is not null as there
         from @NAMESPACE@.sl_table t
+        left join pg_trigger g on g.tgrelid = t.tab_reloid and g.tgname = @NAMESPACE@.tl_object_name('', '_lockedset')
         where t.tab_set = any (p_set_ids)
         order by t.tab_id
     loop
+        if v_table.there then
+            -- unlockSet() had to leave it
+            execute format(
+                'alter table only %I.%I enable trigger %I',
+                v_table.tab_nspname, v_table.tab_relname, @NAMESPACE@.tl_object_name('', '_lockedset')
+            );
+            continue;
+        end if;
         execute format(
             'create trigger %I before insert or update or delete on %I.%I for each row execute procedure %I.lockedset(%L)',
             @NAMESPACE@.tl_object_name('', '_lockedset'), v_table.tab_nspname, v_table.tab_relname, @CLUSTER@, @CLUSTER@
@@ -405,11 +414,17 @@ end
 $trunkline$;
 
 -- Lets writers in again. Returns the set's number.
--- Locks: config lock; ACCESS EXCLUSIVE on each table. Event: none.
+-- The lock triggers go, for which nobody may be using the tables, not even reading. A reader that stays (a dump) is not waited for,
+-- else it would keep the writers out: the triggers are then only disabled, and go with the next unlock or cleanup that has the tables
+-- for itself.
+-- Locks: config lock; ACCESS EXCLUSIVE on each table, or SHARE ROW EXCLUSIVE. Event: none.
 create or replace function @NAMESPACE@.unlockSet(p_set_id integer) returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
+declare
+    v_caller_timeout text := current_setting('lock_timeout');
+    v_table record;
 begin
     lock table @NAMESPACE@.sl_config_lock;
     perform @NAMESPACE@.tl_requireLocalSet(p_set_id);
@@ -418,10 +433,59 @@ begin
             errcode = 'object_not_in_prerequisite_state',
             message = format('Slony-I: set %s is not locked', p_set_id);
     end if;
-    perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'access exclusive');
-    perform @NAMESPACE@.tl_unlockTable(t.tab_reloid)
-    from (select o.tab_reloid from @NAMESPACE@.sl_table o where o.tab_set = p_set_id order by o.tab_id) t;
+    begin
+        perform set_config('lock_timeout', '300ms', true);
+        perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'access exclusive');
+        perform @NAMESPACE@.tl_unlockTable(t.tab_reloid)
+        from (select o.tab_reloid from @NAMESPACE@.sl_table o where o.tab_set = p_set_id order by o.tab_id) t;
+        perform set_config('lock_timeout', v_caller_timeout, true);
+    exception
+        when lock_not_available or deadlock_detected then
+            perform set_config('lock_timeout', v_caller_timeout, true);
+            perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'share row exclusive');
+            for v_table in
+                select t.tab_nspname, t.tab_relname
+                from @NAMESPACE@.sl_table t
+                join pg_trigger g on g.tgrelid = t.tab_reloid and g.tgname = @NAMESPACE@.tl_object_name('', '_lockedset')
+                where t.tab_set = p_set_id
+                order by t.tab_id
+            loop
+                execute format(
+                    'alter table only %I.%I disable trigger %I',
+                    v_table.tab_nspname, v_table.tab_relname, @NAMESPACE@.tl_object_name('', '_lockedset')
+                );
+            end loop;
+    end;
     update @NAMESPACE@.sl_set s set set_locked = null where s.set_id = p_set_id;
     return p_set_id;
+end
+$trunkline$;
+
+-- Drops the disabled lock triggers that unlockSet() had to leave, where nobody uses the table now. Returns how many.
+-- Locks: the caller holds the config lock; ACCESS EXCLUSIVE on such a table, without waiting. Event: none.
+create or replace function @NAMESPACE@.tl_dropIdleLocks() returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_table record;
+    v_dropped integer := 0;
+begin
+    for v_table in
+        select t.tab_reloid, t.tab_nspname, t.tab_relname
+        from @NAMESPACE@.sl_table t
+        join pg_trigger g on g.tgrelid = t.tab_reloid and g.tgname = @NAMESPACE@.tl_object_name('', '_lockedset')
+        where g.tgenabled = 'D'
+        order by t.tab_id
+    loop
+        begin
+            execute format('lock table only %I.%I in access exclusive mode nowait', v_table.tab_nspname, v_table.tab_relname);
+            perform @NAMESPACE@.tl_unlockTable(v_table.tab_reloid);
+            v_dropped := v_dropped + 1;
+        exception
+            when lock_not_available then null;
+        end;
+    end loop;
+    return v_dropped;
 end
 $trunkline$;
