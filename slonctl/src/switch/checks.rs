@@ -247,7 +247,7 @@ async fn transactions(
     let ours = view.facts(plan.old).is_some_and(|facts| facts.ours);
     match operator::users_of_tables(session, &view.cluster, &plan.set_ids(), seconds).await {
         Ok(users) => {
-            let in_the_way = |user: &&TableUser| !user.gives_way && !(ours && user.reads_only);
+            let in_the_way = |user: &&TableUser| !(user.gives_way || ours && user.reads_only);
             for user in users.iter().filter(in_the_way).take(MOST_SESSIONS) {
                 findings.problem(
                     plan.old,
