@@ -47,6 +47,10 @@ pub(crate) fn date(checker: &mut Checker<'_>) -> Command {
 
 pub(crate) fn exit(checker: &mut Checker<'_>) -> Command {
     let (number, place) = checker.operands.number.unwrap_or((0, checker.head));
+    let place = checker
+        .operands
+        .minus
+        .map_or(place, |minus| checker.sources.join(minus, place));
     let code = if checker.operands.negative { -number } else { number };
     let code = u8::try_from(code).unwrap_or_else(|_| {
         checker.error(

@@ -4,16 +4,18 @@
 //! as 0 in a command that is then thrown away, so one statement reports all its faults at once.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::ParseOptions;
 use crate::ast::{Id, NodeChoice};
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::form::Form;
 use crate::help;
-use crate::option::{Given, OptionName, Value};
+use crate::option::{Given, OptionName, Value, ValueKind};
 use crate::preamble::Preamble;
 use crate::source::{SourceMap, Span};
+use crate::syntax::Rule;
 
 /// What stands in a statement beside its options.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(crate) struct Operands {
     pub(crate) number: Option<(i32, Span)>,
     /// Whether an odd number of minus signs stands before it.
     pub(crate) negative: bool,
+    /// The first of them.
+    pub(crate) minus: Option<Span>,
     /// The `node = (…)` groups of `failover`.
     pub(crate) groups: Vec<Vec<Given>>,
 }
@@ -38,8 +42,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) preamble: &'a Preamble,
     pub(crate) sources: &'a SourceMap,
     pub(crate) findings: &'a mut Findings,
-    /// Where relative SQL files start; None: files are not looked at.
-    pub(crate) sql_directory: Option<PathBuf>,
+    pub(crate) options: &'a ParseOptions,
     pub(crate) failed: bool,
 }
 
@@ -142,7 +145,10 @@ impl Checker<'_> {
     pub(crate) fn node_list(&mut self, name: OptionName, text: &str, empty: &str) -> Vec<Id> {
         let place = self.place(name);
         if text.trim().is_empty() {
-            self.error(Code::BadNodeList, place, empty);
+            self.push(
+                Diagnostic::new(Code::BadNodeList, place, format!("Error: {empty}"))
+                    .help("write node numbers with commas between them: `'2,3'`"),
+            );
             return Vec::new();
         }
         let mut nodes = Vec::new();
@@ -168,8 +174,10 @@ impl Checker<'_> {
 
     /// Reports a file that `execute script` could not read.
     pub(crate) fn readable(&mut self, name: OptionName, file: &str) {
-        let Some(directory) = &self.sql_directory else { return };
-        let path = directory.join(Path::new(file));
+        if !self.options.check_sql_files {
+            return;
+        }
+        let path = self.options.resolve(Path::new(file));
         if let Err(error) = File::open(&path) {
             let reason = crate::lexer::plain_error(&error);
             let place = self.place(name);
@@ -224,11 +232,18 @@ impl Checker<'_> {
         let help = match self.given(name).map(|given| &given.value) {
             Some(Value::String(_)) => format!("`{label}` of `{words}` is a number: write it without quotes"),
             Some(Value::All) => format!("`all` means something only in `wait for event`: write `{label} = <number>`"),
-            _ => format!(
-                "add `{label} = {}`: {}",
-                name.kind().placeholder(),
-                help::options_of(self.form)
-            ),
+            _ => {
+                let value = match name.kind() {
+                    ValueKind::NumberOrAll if self.form.rule != Rule::wait_for_event => ValueKind::Number,
+                    kind => kind,
+                };
+                let options = help::options_of(self.form);
+                let before = match name {
+                    OptionName::EventNode => " (older versions took node 1)",
+                    _ => "",
+                };
+                format!("add `{label} = {}`{before}: {options}", value.placeholder())
+            }
         };
         let place = self.place(name);
         self.push(Diagnostic::new(Code::MissingOption, place, format!("Error: {message}")).help(help));

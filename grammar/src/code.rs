@@ -49,6 +49,7 @@ codes! {
     NestedTooDeep "nested-too-deep" Syntax Error "includes, definitions or blocks stand too deep inside each other";
     TooLong "too-long" Syntax Error "the script is too long with everything it includes and expands";
     TooManyErrors "too-many-errors" Syntax Error "reading stopped after many errors";
+    NotText "not-text" Syntax Error "the file is no text: UTF-16, or the data of a program";
     NulByte "nul-byte" Syntax Error "a NUL byte stands in the text";
     NotUtf8 "not-utf8" Syntax Error "words or strings are not UTF-8";
     SyntaxError "syntax-error" Syntax Error "the words make no statement";

@@ -8,6 +8,8 @@ use crate::source::{SourceMap, Span};
 
 /// Errors after which reading stops; a script with more is broken in one place, not in a thousand.
 const MAX_ERRORS: usize = 100;
+/// Includes and definitions that are shown between a place and the script; of more, the nearest and the last ones.
+const MAX_WAY: usize = 8;
 /// Further places a warning points at.
 const MAX_PLACES: usize = 5;
 /// Warnings that are kept one by one.
@@ -73,7 +75,7 @@ impl Diagnostic {
             code,
             severity: code.severity(),
             phase: code.phase(),
-            message: message.into(),
+            message: one_line(message.into()),
             span,
             location: span,
             help: None,
@@ -82,7 +84,7 @@ impl Diagnostic {
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(one_line(help.into()));
         self
     }
 
@@ -107,9 +109,19 @@ impl Diagnostic {
     pub fn render(&self, sources: &SourceMap) -> String {
         let mut out = format!("{}: {}\n", sources.location(self.location), self.text());
         snippet::push(&mut out, sources, self.span);
-        for via in sources.via(self.span) {
-            let _ = writeln!(out, "  {}: {}", sources.location(via.span), via.label);
-            snippet::push(&mut out, sources, via.span);
+        let way = sources.via(self.span);
+        let (first, last) = if way.len() > MAX_WAY {
+            (MAX_WAY / 2, way.len() - MAX_WAY / 2)
+        } else {
+            (way.len(), way.len())
+        };
+        for (index, via) in way.iter().enumerate() {
+            if index < first || index >= last {
+                let _ = writeln!(out, "  {}: {}", sources.location(via.span), via.label);
+                snippet::push(&mut out, sources, via.span);
+            } else if index == first {
+                let _ = writeln!(out, "  … and {} more on the way", last - first);
+            }
         }
         for related in &self.related {
             let _ = writeln!(out, "  {}: {}", sources.location(related.span), related.label);
@@ -119,6 +131,15 @@ impl Diagnostic {
             let _ = writeln!(out, "  help: {help}");
         }
         out
+    }
+}
+
+/// Names in a script may hold anything; a terminal must not be made to obey them.
+fn one_line(text: String) -> String {
+    if text.chars().any(char::is_control) {
+        text.replace(char::is_control, "\u{fffd}")
+    } else {
+        text
     }
 }
 
@@ -142,9 +163,13 @@ impl Findings {
         }
     }
 
-    /// Adds a warning that a script gets once for each kind; further places are only pointed at, up to a bound.
+    /// Adds a warning that a script gets once in the same words; further places are only pointed at, up to a bound.
     pub(crate) fn push_once(&mut self, finding: Diagnostic) {
-        match self.kept.iter_mut().find(|kept| kept.code == finding.code) {
+        match self
+            .kept
+            .iter_mut()
+            .find(|kept| kept.code == finding.code && kept.message == finding.message)
+        {
             Some(kept) if kept.related.len() < MAX_PLACES => kept.related.push(Related {
                 span: finding.span,
                 label: "and here".to_owned(),

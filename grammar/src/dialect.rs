@@ -107,6 +107,9 @@ pub(crate) fn node_to_ask(checker: &mut Checker<'_>, origin: NodeChoice, confirm
             None => checker.admin(Confirmed),
         },
     };
+    if checker.failed {
+        return node;
+    }
     checker.warn_once(
         Diagnostic::new(
             Code::OldWaitForEvent,

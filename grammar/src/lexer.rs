@@ -289,13 +289,7 @@ impl<'a> Lexer<'a> {
             end: position(start + 1),
             line,
         };
-        let wide = matches!(frame.bytes.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff]))
-            || frame.bytes.iter().take(64).filter(|&&byte| byte == 0).count() > 8;
-        let help = if wide {
-            "the file looks like UTF-16: write it as UTF-8, for example with `iconv -f utf-16 -t utf-8`"
-        } else {
-            "remove the byte: the script is not read beyond it"
-        };
+        let help = "remove the byte: the script is not read beyond it";
         self.refuse_source(Diagnostic::new(Code::NulByte, span, "ERROR: a NUL byte in the script").help(help));
     }
 
@@ -338,10 +332,14 @@ impl<'a> Lexer<'a> {
                 },
                 format!("ERROR: the byte 0x{byte:02X} is not valid UTF-8"),
             )
-            .help(format!(
-                "in Latin-1 it would be `{}`: convert the file, for example with `iconv -f latin1 -t utf-8`",
-                char::from(byte)
-            ));
+            .help(if char::from(byte).is_control() {
+                "write the file as UTF-8".to_owned()
+            } else {
+                format!(
+                    "in Latin-1 it would be `{}`: convert the file, for example with `iconv -f latin1 -t utf-8`",
+                    char::from(byte)
+                )
+            });
             self.findings.push(finding);
         }
     }

@@ -43,14 +43,28 @@ pub struct ParseOptions {
     /// Where relative names of included files and of SQL files start; None: the working directory,
     /// as slonik does.
     pub directory: Option<PathBuf>,
+    /// Where absolute names start; None: the root of the file system. For tools that read scripts of another machine.
+    pub root: Option<PathBuf>,
     /// Whether the files named by `execute script` must be readable now.
     pub check_sql_files: bool,
+}
+
+impl ParseOptions {
+    /// Where a name in a script points to on disk.
+    pub(crate) fn resolve(&self, name: &Path) -> PathBuf {
+        match (&self.root, name.strip_prefix("/"), &self.directory) {
+            (Some(root), Ok(inside), _) => root.join(inside),
+            (_, _, Some(directory)) => directory.join(name),
+            (_, _, None) => name.to_owned(),
+        }
+    }
 }
 
 impl Default for ParseOptions {
     fn default() -> Self {
         Self {
             directory: None,
+            root: None,
             check_sql_files: true,
         }
     }

@@ -196,7 +196,12 @@ fn advice_at_start(rule: Rule, chunk: &Chunk, word: &str, following: Option<Toke
                 || "no statement starts with this word".to_owned(),
                 |near| format!("did you mean `{near}`?"),
             );
-            return (Code::UnknownStatement, help);
+            // Without a preamble nothing else is in its place.
+            let code = match rule {
+                Rule::step_cluster | Rule::step_node => Code::MisplacedStatement,
+                _ => Code::UnknownStatement,
+            };
+            return (code, help);
         }
     };
     (code, advice.to_owned())

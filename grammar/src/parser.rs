@@ -23,6 +23,9 @@ use crate::syntax::{Chunk, Mismatch, Rule};
 /// Blocks that may be open inside each other.
 const MAX_BLOCKS: usize = 64;
 
+/// Wrong options of one statement that are reported one by one.
+const MAX_OPTIONS: usize = 10;
+
 /// What a block of statements is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BlockKind {
@@ -551,6 +554,7 @@ impl<'a> ScriptParser<'a> {
             self.preamble.uncertain = true;
         }
         self.mismatch(rule, found);
+        self.report_further_options(rule, found);
         if mismatch::misses_semicolon(&self.chunk, found) {
             self.chunk.resume_at(found.index);
             return;
@@ -559,6 +563,24 @@ impl<'a> ScriptParser<'a> {
         self.chunk.finish();
         if opens {
             self.open_block(BlockKind::Broken, place, None);
+        }
+    }
+
+    /// Leaves out an option that is not one, to see whether others behind it are not either.
+    fn report_further_options(&mut self, rule: Rule, found: &Mismatch) {
+        let mut index = found.index;
+        let mut shorter = self.chunk.without_option(index);
+        for _ in 0..MAX_OPTIONS {
+            let Some(chunk) = shorter else { return };
+            let Err(next) = chunk.parse(rule) else { return };
+            let finding = mismatch::describe(&self.lexer.sources, &chunk, rule, &next);
+            // Anything else may only follow from what was left out.
+            if finding.code != Code::UnknownOption || next.index < index {
+                return;
+            }
+            self.lexer.findings.push(finding);
+            index = next.index;
+            shorter = chunk.without_option(index);
         }
     }
 

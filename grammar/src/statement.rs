@@ -59,7 +59,11 @@ pub(crate) fn read_command(
         match part.as_rule() {
             Rule::option => reader.read(part),
             Rule::string => operands.text = Some(unquote(part.as_str())),
-            Rule::minus => operands.negative = !operands.negative,
+            Rule::minus => {
+                operands.negative = !operands.negative;
+                let sign = chunk.ends_of(&part).map(|(span, _)| span);
+                operands.minus = operands.minus.or(sign);
+            }
             Rule::number => {
                 let (span, _) = chunk.ends_of(&part)?;
                 match number(&reader.lexer.sources, &mut reader.lexer.findings, span) {
@@ -80,9 +84,6 @@ pub(crate) fn read_command(
     if failed {
         return None;
     }
-    let sql_directory = options
-        .check_sql_files
-        .then(|| options.directory.clone().unwrap_or_default());
     let mut checker = Checker {
         form,
         head,
@@ -91,7 +92,7 @@ pub(crate) fn read_command(
         preamble,
         sources: &lexer.sources,
         findings: &mut lexer.findings,
-        sql_directory,
+        options,
         failed: false,
     };
     let command = (form.build)(&mut checker);

@@ -22,6 +22,9 @@ pub(crate) use rules::{Rule, SlonikParser};
 use crate::lexer::{Lexer, Token, TokenKind};
 use crate::source::Span;
 
+/// Tokens of a step that may be read again to find further mistakes.
+const MAX_REREAD: usize = 1000;
+
 /// The tokens of one step, up to its `;` or brace, and the text pest reads.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
@@ -129,6 +132,47 @@ impl Chunk {
         let pair = SlonikParser::parse(rule, text).ok()?.next()?;
         let rest = text.get(pair.as_span().end()..)?;
         rest.bytes().all(|byte| byte == b'\n').then_some(pair)
+    }
+
+    /// The chunk without the option that starts at an unused token, from there to the next comma at the same depth; None if
+    /// no option can be seen there, or if the chunk is too long to be read many times.
+    pub(crate) fn without_option(&self, index: usize) -> Option<Self> {
+        let tokens = self.tokens();
+        let behind = |sign: u8| {
+            index
+                .checked_sub(1)
+                .and_then(|before| tokens.get(before))
+                .is_some_and(|token| token.kind == TokenKind::Sign(sign))
+        };
+        if tokens.len() > MAX_REREAD || !(behind(b'(') || behind(b',')) {
+            return None;
+        }
+        let mut depth = 0_usize;
+        let mut end = index;
+        loop {
+            match tokens.get(end)?.kind {
+                TokenKind::Sign(b'(') => depth += 1,
+                TokenKind::Sign(b')') => depth = depth.checked_sub(1)?,
+                TokenKind::Sign(b',') if depth == 0 => break,
+                TokenKind::Sign(b';' | b'{' | b'}') => return None,
+                _ => {}
+            }
+            end += 1;
+        }
+        let mut shorter = Self {
+            next: self.next,
+            ..Self::default()
+        };
+        for (at, token) in tokens.iter().enumerate() {
+            if (index..=end).contains(&at) {
+                continue;
+            }
+            shorter.starts.push(shorter.text.len());
+            shorter.text.push_str(self.slice(at));
+            shorter.text.push('\n');
+            shorter.tokens.push(*token);
+        }
+        Some(shorter)
     }
 
     fn base(&self) -> usize {

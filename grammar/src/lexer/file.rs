@@ -75,7 +75,7 @@ impl Lexer<'_> {
 
     fn enter_file(&mut self, name: &[u8], asked: Span) {
         let shown = String::from_utf8_lossy(name).into_owned();
-        let path = self.resolve(Path::new(OsStr::from_bytes(name)));
+        let path = self.options.resolve(Path::new(OsStr::from_bytes(name)));
         let not_found = |reason: &str| {
             Diagnostic::new(
                 Code::IncludeNotFound,
@@ -88,7 +88,7 @@ impl Lexer<'_> {
             Ok(resolved) => resolved,
             Err(error) => {
                 let trimmed = shown.trim();
-                let reason = if trimmed != shown && self.resolve(Path::new(trimmed)).exists() {
+                let reason = if trimmed != shown && self.options.resolve(Path::new(trimmed)).exists() {
                     format!("blanks belong to the name: write `include <{trimmed}>;`")
                 } else if path.is_absolute() && self.options.directory.is_none() {
                     format!("`{}`: {}", path.display(), plain_error(&error))
@@ -143,6 +143,20 @@ impl Lexer<'_> {
             0
         };
         let end = bytes.len();
+        let end = match not_text(&bytes) {
+            Some((at, help)) => {
+                let place = Span {
+                    source,
+                    start: position(at),
+                    end: position(at + 1),
+                    line: 1,
+                };
+                self.refuse_source(Diagnostic::new(Code::NotText, place, "ERROR: the file is not text").help(help));
+                // Nothing in it is worth a message of its own.
+                0
+            }
+            None => end,
+        };
         let whole = Span {
             source,
             start: 0,
@@ -157,7 +171,7 @@ impl Lexer<'_> {
         if self.frames.is_empty() {
             self.used = end;
         }
-        if at > 0 {
+        if at > 0 && at <= end {
             let finding = "WARNING: the file starts with a byte order mark, which slonik of Slony-I cannot read";
             self.findings.push(Diagnostic::new(Code::ByteOrderMark, whole, finding));
         }
@@ -173,14 +187,36 @@ impl Lexer<'_> {
             no_bracket_before: 0,
         });
     }
+}
 
-    /// Where a name in the script points to on disk.
-    pub(crate) fn resolve(&self, name: &Path) -> PathBuf {
-        self.options
-            .directory
-            .as_ref()
-            .map_or_else(|| name.to_owned(), |directory| directory.join(name))
+/// Bytes looked at to see whether a file is text at all.
+const PROBE: usize = 1024;
+/// One byte in so many may be a control character.
+const CONTROL_RATIO: usize = 20;
+
+/// Where a file that is no text stops looking like one, and what to do about it. A stray byte makes no file unreadable.
+fn not_text(bytes: &[u8]) -> Option<(usize, &'static str)> {
+    let probe = bytes.get(..PROBE).unwrap_or(bytes);
+    let is_odd = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace() && *byte != 0x0b;
+    let nuls = probe.split(|&byte| byte == 0).count().saturating_sub(1);
+    let first_odd = probe.iter().position(is_odd)?;
+    if matches!(bytes.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff])) {
+        return Some((
+            0,
+            "it looks like UTF-16: write it as UTF-8, for example with `iconv -f utf-16 -t utf-8`",
+        ));
     }
+    // Every other byte of western text in UTF-16 is zero.
+    if nuls > probe.len() / 3 {
+        return Some((
+            first_odd,
+            "it looks like UTF-16: write it as UTF-8, for example with `iconv -f utf-16 -t utf-8`",
+        ));
+    }
+    let odd = probe.iter().filter(|byte| is_odd(byte)).count();
+    let bad_text = std::str::from_utf8(probe).is_err_and(|error| error.error_len().is_some());
+    (odd > probe.len() / CONTROL_RATIO && bad_text)
+        .then_some((first_odd, "is this the right file? a script is text in UTF-8"))
 }
 
 /// Reads a file, but never more than a script may have.

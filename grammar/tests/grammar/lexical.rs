@@ -285,6 +285,16 @@ fn a_file_that_includes_itself() {
 }
 
 #[test]
+fn names_cannot_speak_to_the_terminal() {
+    let (_keep, parsed) = read_files(&[("main", "include <no\u{1b}[2Jthing>;\ndate;"), ("head", "")]);
+    let text = rendered(&parsed);
+    assert!(
+        text.starts_with("main:1: Include file (no\u{fffd}[2Jthing) not found") && !text.contains('\u{1b}'),
+        "{text}"
+    );
+}
+
+#[test]
 fn includes_are_nested_to_a_bound() {
     let directory = TempDir::new().unwrap();
     for level in 0..200 {

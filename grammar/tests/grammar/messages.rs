@@ -51,7 +51,7 @@ fn a_preamble_without_nodes_or_statements() {
         s:2: Error: origin must be specified
           2 | lock set (id = 1);
             | ^^^^^^^^
-          help: add `origin = <number> | all`: `lock set` takes `id` and `origin`",
+          help: add `origin = <number>`: `lock set` takes `id` and `origin`",
     );
 }
 

@@ -364,6 +364,25 @@ fn long_scripts_take_linear_time() {
     ] {
         check_quick(unit, format!("{PREAMBLE}{}", long(unit)));
     }
+    check_quick(
+        "one name defined again and again",
+        format!("{PREAMBLE}{}", long("define a 1;\ndefine a 2;\n")),
+    );
+    check_quick("preambles", format!("{PREAMBLE}{}date;", long(PREAMBLE)));
+    check_quick(
+        "many nodes",
+        format!(
+            "cluster name = c;\n{}date;",
+            (0..4000)
+                .map(|node| format!("node {node} admin conninfo = 'dbname=x';\n"))
+                .collect::<Vec<_>>()
+                .concat()
+        ),
+    );
+    check_quick(
+        "wrong options",
+        format!("{PREAMBLE}lock set ({} origin=1);", long("x = 1, ")),
+    );
     check_quick("one string", format!("{PREAMBLE}echo '{}';", long("x'' y\n")));
     check_quick(
         "one statement",
@@ -386,6 +405,38 @@ fn long_scripts_take_linear_time() {
                 .join("\n")
         ),
     );
+}
+
+/// Ten times the text may take ten times as long, and some; anything quadratic takes a hundred times as long.
+#[test]
+fn ten_megabytes_take_ten_times_as_long_as_one() {
+    let script = |bytes: usize| {
+        let mut text = String::from(PREAMBLE);
+        text.push_str("define main set id = 1, origin = 1;\n");
+        let mut number = 0;
+        while text.len() < bytes {
+            number += 1;
+            write!(
+                text,
+                "# table {number}\ncreate set (id = {number}, origin = 1);\n\
+                 set add table (@main, id = {number}, fully qualified name = 'public.table_{number}', comment = 'It''s\none');\n\
+                 try {{ lock set (id = {number}, origin = 1); }} on error {{ echo 'no'; exit 1; }}\n"
+            )
+            .unwrap();
+        }
+        text
+    };
+    let time = |text: String| {
+        let begin = Instant::now();
+        let parsed = parse(text);
+        let statements = parsed.script.expect("a script without errors").statements.len();
+        assert!(statements > 1000, "{statements}");
+        begin.elapsed()
+    };
+    let small = time(script(1 << 20));
+    let large = time(script(10 << 20));
+    assert!(large < small * 40 + PATIENCE, "1 MB took {small:?}, 10 MB {large:?}");
+    println!("1 MB took {small:?}, 10 MB {large:?}");
 }
 
 #[test]

@@ -330,7 +330,7 @@ fn a_sql_file_that_cannot_be_read() {
         text,
         &ParseOptions {
             directory: Some("/nonexistent".into()),
-            check_sql_files: true,
+            ..ParseOptions::default()
         },
     );
     assert_eq!(
