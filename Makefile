@@ -1,7 +1,7 @@
 # Thin names over cargo. Cargo itself does the work: see CONTRIBUTING.md.
 CARGO ?= cargo
 
-.PHONY: build demo test test-pg lint fmt doc soak
+.PHONY: build demo test test-pg lint fmt doc soak fuzz
 
 build:                     ## the three programs, optimised: target/release/{slon,slonik,slonctl}
 	$(CARGO) build --release --workspace --bins
@@ -23,6 +23,12 @@ soak:                      ## the tests with random load, SOAK times with fresh 
 	$(CARGO) build --workspace --bins
 	for run in $$(seq $(SOAK)); do echo "run $$run"; \
 	  $(CARGO) test -p trunkline-tests --test e2e -- load random moves || exit 1; done
+
+FUZZ ?= 600
+fuzz:                      ## any bytes as a script, for FUZZ seconds: cargo install cargo-fuzz, and a nightly compiler
+	mkdir -p fuzz/corpus/script
+	cp grammar/tests/corpus/*/*.slonik fuzz/corpus/script
+	$(CARGO) +nightly fuzz run script -- -max_total_time=$(FUZZ) -timeout=10
 
 lint:                      ## formatting, clippy, documentation: no warning passes
 	$(CARGO) fmt --all --check

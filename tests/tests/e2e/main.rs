@@ -18,6 +18,7 @@ mod figures;
 mod interoperation;
 mod keys;
 mod many_tables;
+mod old_dialects;
 mod operator_check;
 mod operator_hooks;
 mod operator_status;

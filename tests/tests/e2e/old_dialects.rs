@@ -81,7 +81,8 @@ async fn a_script_of_slony_1_2_does_what_its_author_meant() {
         .await
         .succeeds();
     assert!(
-        run.stdout.contains("so it gets set 2 from node 2 as well") && run.stdout.contains("`resubscribe node (origin = 1"),
+        run.stdout.contains("so it gets set 2 from node 2 as well")
+            && run.stdout.contains("`resubscribe node (origin = 1"),
         "{}",
         run.transcript()
     );
@@ -114,12 +115,21 @@ async fn what_cannot_be_done_any_more_is_refused_before_the_first_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checking_connects_nowhere() {
-    let script = "cluster name = c;\nnode 1 admin conninfo = 'host=/nonexistent dbname=x';\nlock set (id = 1, orgin = 1);\n";
+    let script =
+        "cluster name = c;\nnode 1 admin conninfo = 'host=/nonexistent dbname=x';\nlock set (id = 1, orgin = 1);\n";
     let run = run_slonik(&program("slonik"), &["--check"], script).await;
-    assert!(run.stderr.contains("<stdin>:3: ERROR: syntax error at or near orgin"), "{}", run.transcript());
+    assert!(
+        run.stderr.contains("<stdin>:3: ERROR: syntax error at or near orgin"),
+        "{}",
+        run.transcript()
+    );
     assert!(!run.transcript().contains("connection"), "{}", run.transcript());
     let run = run_slonik(&program("slonik"), &["--check", "--format", "json"], script).await;
-    assert!(run.stdout.contains("\"code\": \"unknown-option\""), "{}", run.transcript());
+    assert!(
+        run.stdout.contains("\"code\": \"unknown-option\""),
+        "{}",
+        run.transcript()
+    );
     let fine = script.replace("orgin", "origin");
     let run = run_slonik(&program("slonik"), &["--check"], &fine).await.succeeds();
     assert_eq!(run.stdout, "");
