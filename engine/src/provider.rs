@@ -182,8 +182,9 @@ impl Provider {
         first: i64,
         last: i64,
     ) -> Result<Vec<(i32, i64)>, ProviderError> {
-        let sql = node.cluster.sql(SEQUENCE_VALUES);
-        let rows = self.session.query(&sql, &[&origin, &sets, &first, &last]).await;
+        let statement = self.session.statement(&node.cluster.sql(SEQUENCE_VALUES)).await;
+        let statement = statement.map_err(|source| self.database(source))?;
+        let rows = self.session.query(&statement, &[&origin, &sets, &first, &last]).await;
         rows.and_then(|rows| rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect())
             .map_err(|source| self.database(source))
     }
@@ -234,7 +235,9 @@ impl Provider {
     /// Which log tables hold rows on this provider now.
     async fn log_tables(&self, node: &Node) -> Result<LogTables, ProviderError> {
         let status = node.cluster.sql("select last_value from @NAMESPACE@.sl_log_status");
-        let row = self.session.query_one(&status, &[]).await;
+        let statement = self.session.statement(&status).await;
+        let statement = statement.map_err(|source| self.database(source))?;
+        let row = self.session.query_one(&statement, &[]).await;
         let status = row
             .and_then(|row| row.try_get(0))
             .map_err(|source| self.database(source))?;

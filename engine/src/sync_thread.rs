@@ -27,8 +27,12 @@ const BUSY_FOR: Duration = Duration::from_secs(1);
 const SLEEPY_LOOK: Duration = Duration::from_millis(200);
 /// How long an origin without changes is looked at every [`IDLE_LOOK`].
 const IDLE_FOR: Duration = Duration::from_secs(10);
-/// Least time between two SYNCs: under load each carries the commits of that time.
-const SYNC_SPACING: Duration = Duration::from_millis(20);
+/// Least time between two SYNCs of a node that makes them quickly ...
+const LEAST_SPACING: Duration = Duration::from_millis(5);
+/// ... and of one that is busy: each SYNC carries the commits of that time.
+const MOST_SPACING: Duration = Duration::from_millis(20);
+/// Share of the time that making SYNCs may take: a fourth.
+const SPACING_PER_COST: u32 = 4;
 
 /// Why the thread cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +135,7 @@ pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
     let mut watch = Watch::default();
     let mut last_sync: Option<Instant> = None;
     let mut last_change = Instant::now();
+    let mut least_spacing = LEAST_SPACING;
     loop {
         let action: Option<i64> = session.query_one(&look, &[]).await?.try_get(0)?;
         let mut reason = watch.changed(action);
@@ -144,13 +149,15 @@ pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
         if reason.is_none() && !timeout.is_zero() && since_sync.is_none_or(|since| since >= timeout) {
             reason = Some(Reason::Time);
         }
-        let spacing = since_sync.and_then(|since| SYNC_SPACING.checked_sub(since));
+        let spacing = since_sync.and_then(|since| least_spacing.checked_sub(since));
         let pause = match (reason, spacing) {
             (Some(_), Some(rest)) => rest,
             (Some(reason), None) => {
+                let begun = Instant::now();
                 let made = daemon::make_sync(&session, &node.cluster, ours).await?;
                 watch.made(&made);
                 last_sync = Some(Instant::now());
+                least_spacing = spacing_after(begun.elapsed());
                 log::debug2!(
                     "syncThread: new sl_action_seq {} - SYNC {} ({reason:?}, {})",
                     made.last_action.unwrap_or(0),
@@ -177,6 +184,11 @@ pub async fn run(node: Arc<Node>, ours: bool) -> Result<(), SyncThreadError> {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// How far apart SYNCs are to be, if making one takes so long.
+fn spacing_after(cost: Duration) -> Duration {
+    (cost * SPACING_PER_COST).clamp(LEAST_SPACING, MOST_SPACING)
 }
 
 /// How long to wait before the next look.
@@ -264,6 +276,13 @@ mod tests {
         watch.made(&sync(Some(1), "11:15:11", 15));
         assert_eq!(watch.ended(&snapshot("11:20:11")), None);
         assert_eq!(watch.ended(&snapshot("20:20:")), Some(Reason::Ended));
+    }
+
+    #[test]
+    fn a_busy_node_makes_fewer_syncs() {
+        assert_eq!(spacing_after(Duration::from_micros(300)), LEAST_SPACING);
+        assert_eq!(spacing_after(Duration::from_millis(3)), Duration::from_millis(12));
+        assert_eq!(spacing_after(Duration::from_secs(3)), MOST_SPACING);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod configuration_event;
 mod copy_set;
+mod forwarding;
 mod log_pipeline;
 mod scripts;
 mod sync_group;
@@ -18,6 +19,7 @@ use trunkline_sql::forward::LogTable;
 use trunkline_sql::snapshot::{Snapshot, SnapshotError};
 use trunkline_sql::{Session, error_text, events};
 
+use self::forwarding::Leftovers;
 use crate::apply::{ApplyError, ApplyState};
 use crate::backoff::{Backoff, TroubleReport};
 use crate::logging as log;
@@ -118,6 +120,9 @@ pub struct Worker {
     last_done: i64,
     /// The local log table written last: a guess that saves a round trip.
     log_table: Option<LogTable>,
+    /// A session whose transaction holds log rows stored beside the group being applied.
+    beside: Option<Session>,
+    leftovers: Leftovers,
     /// When the local tables were looked at last.
     looked: Instant,
     logged_sync: Option<Instant>,
@@ -149,6 +154,9 @@ pub async fn run(
         last_snapshot: None,
         last_done: last,
         log_table: None,
+        beside: None,
+        // Whoever worked here before may have died at the wrong moment.
+        leftovers: Leftovers::Possible,
         looked: Instant::now(),
         logged_sync: None,
     };
@@ -225,6 +233,8 @@ impl Worker {
         // The failed step may have been committed all the same: whatever was remembered beside the database is read again.
         self.last_snapshot = None;
         self.generation = u64::MAX;
+        self.beside = None;
+        self.leftovers = Leftovers::Possible;
         if matches!(error, WorkerError::Apply(_)) {
             // A script may have run in this session.
             self.local = None;

@@ -1,8 +1,11 @@
 //! Events and confirmations: reading them from a provider, storing them here.
 
-use tokio_postgres::{Client, Row};
+use std::task::Poll;
 
-use crate::Cluster;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use crate::{Cluster, Session};
 
 /// A row of `sl_event`, unchanged from origin to every node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,62 +213,150 @@ pub async fn forward_confirmations(
 /// # Errors
 /// Any database error, among them a duplicate key when another worker has stored the event.
 pub async fn store(
-    client: &Client,
+    session: &Session,
     cluster: &Cluster,
     local: i32,
     events: &[Event],
 ) -> Result<(), tokio_postgres::Error> {
-    let Some(last) = events.last() else { return Ok(()) };
-    let seqnos: Vec<i64> = events.iter().map(|event| event.seqno).collect();
-    let stamps: Vec<&str> = events.iter().map(|event| event.timestamp.as_str()).collect();
-    let snapshots: Vec<Option<&str>> = events.iter().map(|event| event.snapshot.as_deref()).collect();
-    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
-    let data: Vec<Vec<Option<&str>>> = (0..8)
-        .map(|column| {
-            events
-                .iter()
-                .map(|event| event.data.get(column).and_then(Option::as_deref))
-                .collect()
-        })
-        .collect();
-    let insert = cluster.sql(
-        "insert into @NAMESPACE@.sl_event
-                (ev_origin, ev_seqno, ev_timestamp, ev_snapshot, ev_type,
-                 ev_data1, ev_data2, ev_data3, ev_data4, ev_data5, ev_data6, ev_data7, ev_data8)
-         select $1, w.seqno, w.stamp::timestamptz, w.snapshot::pg_catalog.txid_snapshot, w.kind,
-                w.d1, w.d2, w.d3, w.d4, w.d5, w.d6, w.d7, w.d8
-           from unnest($2::int8[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                                  $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
-             as w (seqno, stamp, snapshot, kind, d1, d2, d3, d4, d5, d6, d7, d8)",
-    );
-    let confirm = cluster.sql(
-        "insert into @NAMESPACE@.sl_confirm (con_origin, con_received, con_seqno, con_timestamp)
-         values ($1, $2, $3, pg_catalog.now())",
-    );
-    client
-        .execute(
-            &insert,
-            &[
-                &last.origin,
-                &seqnos,
-                &stamps,
-                &snapshots,
-                &kinds,
-                &data[0],
-                &data[1],
-                &data[2],
-                &data[3],
-                &data[4],
-                &data[5],
-                &data[6],
-                &data[7],
-            ],
-        )
-        .await?;
-    client.execute(&confirm, &[&last.origin, &local, &last.seqno]).await?;
-    client
-        .batch_execute(&format!("notify {}", cluster.event_channel()))
-        .await
+    let Some(closing) = Closing::prepare(session, cluster, local, events).await? else {
+        return Ok(());
+    };
+    closing.send(session, None, false).await
+}
+
+/// Ends the transaction of a group of SYNCs: the positions of `sets` move to the last one, the events are stored, the last
+/// is confirmed, the news channel rings, all is committed. One round trip.
+///
+/// # Errors
+/// Any database error; the transaction is rolled back then, or its fate is unknown if the connection broke.
+pub async fn finish_group(
+    session: &Session,
+    cluster: &Cluster,
+    local: i32,
+    events: &[Event],
+    sets: &[i32],
+    snapshot: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let Some(closing) = Closing::prepare(session, cluster, local, events).await? else {
+        return session.batch_execute("commit").await;
+    };
+    let advance = session.statement(&cluster.sql(crate::subscription::ADVANCE)).await?;
+    closing.send(session, Some((advance, sets, snapshot)), true).await
+}
+
+/// What stands at the end of a transaction that has processed events.
+struct Closing<'a> {
+    events: &'a [Event],
+    last: &'a Event,
+    local: i32,
+    insert: Statement,
+    confirm: Statement,
+    notify: String,
+}
+
+impl<'a> Closing<'a> {
+    async fn prepare(
+        session: &Session,
+        cluster: &Cluster,
+        local: i32,
+        events: &'a [Event],
+    ) -> Result<Option<Self>, tokio_postgres::Error> {
+        let Some(last) = events.last() else { return Ok(None) };
+        let insert = cluster.sql(
+            "insert into @NAMESPACE@.sl_event
+                    (ev_origin, ev_seqno, ev_timestamp, ev_snapshot, ev_type,
+                     ev_data1, ev_data2, ev_data3, ev_data4, ev_data5, ev_data6, ev_data7, ev_data8)
+             select $1, w.seqno, w.stamp::timestamptz, w.snapshot::pg_catalog.txid_snapshot, w.kind,
+                    w.d1, w.d2, w.d3, w.d4, w.d5, w.d6, w.d7, w.d8
+               from unnest($2::int8[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                                      $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
+                 as w (seqno, stamp, snapshot, kind, d1, d2, d3, d4, d5, d6, d7, d8)",
+        );
+        let confirm = cluster.sql(
+            "insert into @NAMESPACE@.sl_confirm (con_origin, con_received, con_seqno, con_timestamp)
+             values ($1, $2, $3, pg_catalog.now())",
+        );
+        Ok(Some(Self {
+            events,
+            last,
+            local,
+            insert: session.statement(&insert).await?,
+            confirm: session.statement(&confirm).await?,
+            notify: format!("notify {}", cluster.event_channel()),
+        }))
+    }
+
+    /// Sends everything without waiting in between: all statements are prepared, so each leaves when its future is polled
+    /// first, in this order. If one fails, so do those behind it, and the commit is a rollback.
+    async fn send(
+        self,
+        session: &Session,
+        advance: Option<(Statement, &[i32], &str)>,
+        commit: bool,
+    ) -> Result<(), tokio_postgres::Error> {
+        let Self {
+            events, last, local, ..
+        } = self;
+        let seqnos: Vec<i64> = events.iter().map(|event| event.seqno).collect();
+        let stamps: Vec<&str> = events.iter().map(|event| event.timestamp.as_str()).collect();
+        let snapshots: Vec<Option<&str>> = events.iter().map(|event| event.snapshot.as_deref()).collect();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        let data: Vec<Vec<Option<&str>>> = (0..8)
+            .map(|column| {
+                events
+                    .iter()
+                    .map(|event| event.data.get(column).and_then(Option::as_deref))
+                    .collect()
+            })
+            .collect();
+        let advancing: [&(dyn ToSql + Sync); 4];
+        let (sets, snapshot);
+        let inserting: [&(dyn ToSql + Sync); 13] = [
+            &last.origin,
+            &seqnos,
+            &stamps,
+            &snapshots,
+            &kinds,
+            &data[0],
+            &data[1],
+            &data[2],
+            &data[3],
+            &data[4],
+            &data[5],
+            &data[6],
+            &data[7],
+        ];
+        let confirming: [&(dyn ToSql + Sync); 3] = [&last.origin, &local, &last.seqno];
+        let mut requests: Vec<(&Statement, &[&(dyn ToSql + Sync)])> = Vec::with_capacity(3);
+        if let Some((statement, of, at)) = &advance {
+            (sets, snapshot) = (*of, *at);
+            advancing = [&last.origin, &sets, &last.seqno, &snapshot];
+            requests.push((statement, &advancing));
+        }
+        requests.push((&self.insert, &inserting));
+        requests.push((&self.confirm, &confirming));
+        let mut answers = Vec::with_capacity(requests.len());
+        for (statement, parameters) in requests {
+            let mut answer = Box::pin(session.execute(statement, parameters));
+            match futures_util::poll!(&mut answer) {
+                Poll::Pending => answers.push(answer),
+                // What could not even be sent must keep the commit from being sent.
+                Poll::Ready(outcome) => drop(outcome?),
+            }
+        }
+        let end = if commit {
+            format!("{}; commit", self.notify)
+        } else {
+            self.notify
+        };
+        let end = session.batch_execute(&end);
+        let (answers, end) = futures_util::future::join(futures_util::future::join_all(answers), end).await;
+        // The first failure is the reason of the others.
+        for answer in answers {
+            answer?;
+        }
+        end
+    }
 }
 
 /// Highest event number of each other node that this node has confirmed.

@@ -1,11 +1,15 @@
 //! Keeping log rows for the subscribers of a subscriber.
 
+use std::pin::Pin;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
-use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, CopyInSink};
 
-use crate::Cluster;
 use crate::log_selection::forward_statement;
+use crate::snapshot::Snapshot;
+use crate::{Cluster, Session};
 
 /// Bytes of one COPY message.
 const MESSAGE: usize = 64 * 1024;
@@ -19,7 +23,7 @@ pub struct LogTable {
     /// `sl_log_1` or `sl_log_2`.
     pub name: &'static str,
     /// Triggers on it fire in the replica role: a schema made for Slony's slon has one.
-    has_triggers: bool,
+    pub has_triggers: bool,
 }
 
 /// Chooses the log table for the rest of the running transaction.
@@ -30,19 +34,19 @@ pub struct LogTable {
 /// # Errors
 /// Any database error.
 pub async fn log_table(
-    client: &Client,
+    session: &Session,
     cluster: &Cluster,
     guess: Option<LogTable>,
 ) -> Result<LogTable, tokio_postgres::Error> {
     let mut chosen = match guess {
         Some(guess) => guess,
-        None => written_now(client, cluster).await?,
+        None => written_now(session, cluster).await?,
     };
     loop {
         let lock = cluster.sql(&format!("lock table @NAMESPACE@.{} in row exclusive mode", chosen.name));
         // Sent together: the lock comes first.
         let ((), now) =
-            futures_util::future::try_join(client.batch_execute(&lock), written_now(client, cluster)).await?;
+            futures_util::future::try_join(session.batch_execute(&lock), written_now(session, cluster)).await?;
         if now.name == chosen.name {
             return Ok(now);
         }
@@ -51,7 +55,7 @@ pub async fn log_table(
     }
 }
 
-async fn written_now(client: &Client, cluster: &Cluster) -> Result<LogTable, tokio_postgres::Error> {
+async fn written_now(session: &Session, cluster: &Cluster) -> Result<LogTable, tokio_postgres::Error> {
     let status = cluster.sql(
         "select s.last_value,
                 exists (select from pg_catalog.pg_trigger t
@@ -61,13 +65,65 @@ async fn written_now(client: &Client, cluster: &Cluster) -> Result<LogTable, tok
                            and t.tgenabled in ('A', 'R'))
            from @NAMESPACE@.sl_log_status s",
     );
-    let row = client.query_one(&status, &[]).await?;
+    let statement = session.statement(&status).await?;
+    let row = session.query_one(&statement, &[]).await?;
     let name = match row.try_get::<_, i64>(0)? & 1 {
         0 => "sl_log_1",
         _ => "sl_log_2",
     };
     let has_triggers = row.try_get(1)?;
     Ok(LogTable { name, has_triggers })
+}
+
+/// Takes the tuples of binary COPY data as they came, and stores them in the log in one COPY.
+pub struct LogWriter {
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    buffer: BytesMut,
+}
+
+impl LogWriter {
+    /// Begins the COPY.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn open(client: &Client, cluster: &Cluster, log_table: LogTable) -> Result<Self, tokio_postgres::Error> {
+        let sink = client.copy_in(&forward_statement(cluster, log_table.name)).await?;
+        let mut buffer = BytesMut::with_capacity(MESSAGE + 4096);
+        buffer.extend_from_slice(HEADER);
+        Ok(Self {
+            sink: Box::pin(sink),
+            buffer,
+        })
+    }
+
+    /// Adds a tuple.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn put(&mut self, tuple: &Bytes) -> Result<(), tokio_postgres::Error> {
+        if tuple.len() >= MESSAGE {
+            // Large ones go as they are, without a copy.
+            self.sink.feed(self.buffer.split().freeze()).await?;
+            return self.sink.feed(tuple.clone()).await;
+        }
+        self.buffer.extend_from_slice(tuple);
+        if self.buffer.len() >= MESSAGE {
+            let full = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(MESSAGE + 4096));
+            self.sink.feed(full.freeze()).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the COPY.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub async fn finish(mut self) -> Result<(), tokio_postgres::Error> {
+        self.buffer.extend_from_slice(&[0xff, 0xff]);
+        self.sink.feed(self.buffer.freeze()).await?;
+        self.sink.as_mut().finish().await?;
+        Ok(())
+    }
 }
 
 /// Stores tuples of binary COPY data as they came.
@@ -78,7 +134,7 @@ async fn written_now(client: &Client, cluster: &Cluster) -> Result<LogTable, tok
 /// # Errors
 /// Any database error.
 pub async fn store(
-    client: &Client,
+    session: &Session,
     cluster: &Cluster,
     log_table: LogTable,
     tuples: Vec<Bytes>,
@@ -88,36 +144,98 @@ pub async fn store(
     }
     // Not without need: a change of the role has the server plan all prepared statements anew.
     if log_table.has_triggers {
-        client
+        session
             .batch_execute("set local session_replication_role to local")
             .await?;
     }
-    let sink = client
-        .copy_in::<_, Bytes>(&forward_statement(cluster, log_table.name))
-        .await?;
-    let mut sink = std::pin::pin!(sink);
-    let mut buffer = BytesMut::with_capacity(MESSAGE + 4096);
-    buffer.extend_from_slice(HEADER);
-    for tuple in tuples {
-        if tuple.len() >= MESSAGE {
-            // Large ones go as they are, without a copy.
-            sink.feed(buffer.split().freeze()).await?;
-            sink.feed(tuple).await?;
-            continue;
-        }
-        buffer.extend_from_slice(&tuple);
-        if buffer.len() >= MESSAGE {
-            let full = std::mem::replace(&mut buffer, BytesMut::with_capacity(MESSAGE + 4096));
-            sink.feed(full.freeze()).await?;
-        }
+    let mut writer = LogWriter::open(session, cluster, log_table).await?;
+    for tuple in &tuples {
+        writer.put(tuple).await?;
     }
-    buffer.extend_from_slice(&[0xff, 0xff]);
-    sink.feed(buffer.freeze()).await?;
-    sink.finish().await?;
+    writer.finish().await?;
     if log_table.has_triggers {
-        client
+        session
             .batch_execute("set local session_replication_role to replica")
             .await?;
     }
     Ok(())
+}
+
+/// Begins a transaction on a second session that stores log rows of an origin beside the one that applies them; false if
+/// the log table is not to be had at once, or an earlier such session has not ended.
+///
+/// The applying session holds the log table already, and somebody who wants it for himself may be queueing in between:
+/// waiting for him would be waiting for ourselves. The commit need not reach the disk by itself: that of the applying
+/// transaction follows it and takes it along. An advisory lock named by the oid of `sl_log_1` and the origin tells that the
+/// session lives.
+///
+/// # Errors
+/// Any database error.
+pub async fn begin_beside(
+    client: &Client,
+    cluster: &Cluster,
+    origin: i32,
+    log_table: LogTable,
+) -> Result<bool, tokio_postgres::Error> {
+    let begin = cluster.sql(&format!(
+        "begin; set local synchronous_commit to off; lock table @NAMESPACE@.{} in row exclusive mode nowait",
+        log_table.name
+    ));
+    let is_begun = match client.batch_execute(&begin).await {
+        Ok(()) => {
+            let take = cluster.sql(
+                "select pg_catalog.pg_try_advisory_xact_lock((c.oid::int8 << 32) | $1::int4::int8)
+                   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                  where n.nspname = @CLUSTER@ and c.relname = 'sl_log_1'",
+            );
+            client.query_one(&take, &[&origin]).await?.try_get(0)?
+        }
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => false,
+        Err(error) => return Err(error),
+    };
+    if !is_begun {
+        client.batch_execute("rollback").await?;
+    }
+    Ok(is_begun)
+}
+
+/// Whether a session begun by [`begin_beside`] for the origin still lives.
+///
+/// # Errors
+/// Any database error.
+pub async fn is_stored_beside(client: &Client, cluster: &Cluster, origin: i32) -> Result<bool, tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "select exists (
+            select from pg_catalog.pg_locks l
+              join pg_catalog.pg_class c on c.oid = l.classid and c.relname = 'sl_log_1'
+              join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = @CLUSTER@
+             where l.locktype = 'advisory' and l.objid = $1::int4::oid and l.objsubid = 1
+               and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database()))",
+    );
+    client.query_one(&sql, &[&origin]).await?.try_get(0)
+}
+
+/// Removes log rows that a second session had committed when the group they belong to failed: rows of tables of an origin
+/// that the position of their set does not see. Nobody has read them, for no event speaks of them.
+///
+/// # Errors
+/// Any database error.
+pub async fn remove_unannounced(
+    client: &Client,
+    cluster: &Cluster,
+    origin: i32,
+    tables: &[i32],
+    position: &Snapshot,
+) -> Result<u64, tokio_postgres::Error> {
+    let mut removed = 0;
+    for log_table in ["sl_log_1", "sl_log_2"] {
+        let sql = cluster.sql(&format!(
+            "delete from @NAMESPACE@.{log_table}
+              where log_origin = $1 and (log_txid >= $2 or log_txid = any ($3)) and log_tableid = any ($4)"
+        ));
+        removed += client
+            .execute(&sql, &[&origin, &position.xmax(), &position.in_progress(), &tables])
+            .await?;
+    }
+    Ok(removed)
 }

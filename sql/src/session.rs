@@ -10,15 +10,15 @@ mod probe;
 mod transport;
 mod warnings;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{oneshot, watch};
 use tokio_postgres::error::DbError;
-use tokio_postgres::{AsyncMessage, Connection};
+use tokio_postgres::{AsyncMessage, Connection, Statement};
 
 pub use crate::conninfo::redact;
 use crate::conninfo::{Environment, ServerRole};
@@ -29,6 +29,9 @@ use transport::Transport;
 
 /// How long a dropped session may take to say goodbye before its socket is closed all the same.
 const GOODBYE: Duration = Duration::from_millis(250);
+
+/// Most statements that [`Session::statement`] keeps.
+const MOST_STATEMENTS: usize = 100;
 
 /// Receives each NOTICE or WARNING of the server, called from the task that drives the connection: be quick.
 pub type NoticeSink = Arc<dyn Fn(&DbError) + Send + Sync>;
@@ -91,6 +94,7 @@ pub struct Session {
     route: Route,
     backend_pid: i32,
     server_version: i32,
+    statements: Mutex<HashMap<String, Statement>>,
     /// Dropped with the session, which tells the driver task to end.
     _alive: oneshot::Sender<()>,
 }
@@ -133,6 +137,7 @@ impl Session {
             route,
             backend_pid: 0,
             server_version: 0,
+            statements: Mutex::default(),
             _alive: alive,
         }
     }
@@ -153,6 +158,27 @@ impl Session {
         self.backend_pid = server.backend_pid;
         self.server_version = server.version;
         Ok(self)
+    }
+
+    /// The prepared form of a statement, prepared when it is asked for first: for texts that are sent again and again.
+    ///
+    /// With it in hand a request is one message and one answer, and is on its way when its future is polled first.
+    pub async fn statement(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = self.known_statements().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        let mut known = self.known_statements();
+        if known.len() >= MOST_STATEMENTS {
+            known.clear();
+        }
+        known.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    fn known_statements(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Process id of the server process that serves this session.

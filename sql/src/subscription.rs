@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use crate::Cluster;
+use crate::{Cluster, Session};
 
 /// Position of one subscribed set (`sl_setsync` with its `sl_subscribe` row).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl SetPosition {
 /// # Errors
 /// Any database error.
 pub async fn positions(
-    client: &Client,
+    session: &Session,
     cluster: &Cluster,
     origin: i32,
 ) -> Result<Vec<SetPosition>, tokio_postgres::Error> {
@@ -54,8 +54,9 @@ pub async fn positions(
           where ssy_origin = $1
           order by ssy_setid",
     );
-    client
-        .query(&sql, &[&origin])
+    let statement = session.statement(&sql).await?;
+    session
+        .query(&statement, &[&origin])
         .await?
         .iter()
         .map(|row| {
@@ -85,26 +86,11 @@ pub async fn table_sets(client: &Client, cluster: &Cluster) -> Result<Vec<(i32, 
         .collect()
 }
 
-/// Moves the positions of sets forward to a SYNC, in the running transaction.
-///
-/// # Errors
-/// Any database error.
-pub async fn advance(
-    client: &Client,
-    cluster: &Cluster,
-    origin: i32,
-    sets: &[i32],
-    seqno: i64,
-    snapshot: &str,
-) -> Result<(), tokio_postgres::Error> {
-    let sql = cluster.sql(
-        "update @NAMESPACE@.sl_setsync
+/// The statement that moves the positions of sets forward to a SYNC: `$1` origin, `$2` sets, `$3` event number,
+/// `$4` snapshot.
+pub(crate) const ADVANCE: &str = "update @NAMESPACE@.sl_setsync
             set ssy_seqno = $3, ssy_snapshot = $4::text::pg_catalog.txid_snapshot, ssy_action_list = ''
-          where ssy_origin = $1 and ssy_setid = any ($2) and ssy_seqno < $3",
-    );
-    client.execute(&sql, &[&origin, &sets, &seqno, &snapshot]).await?;
-    Ok(())
-}
+          where ssy_origin = $1 and ssy_setid = any ($2) and ssy_seqno < $3";
 
 /// Sets sequences and keeps the values for forwarding, in the running transaction.
 ///

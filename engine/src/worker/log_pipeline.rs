@@ -2,6 +2,7 @@
 //! the local database is still busy with the rows before.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -24,10 +25,23 @@ pub(super) type Copied = Arc<HashMap<i32, Arc<HashSet<i64>>>>;
 
 /// Some log rows in their order, and what they ask for if that could be worked out.
 pub(super) struct Chunk {
-    pub(super) rows: Vec<LogRow>,
+    pub(super) rows: Arc<Rows>,
     pub(super) prepared: Option<Prepared>,
-    /// Given back when the chunk has been applied.
+}
+
+/// The rows of a chunk; shared between applying them and forwarding them.
+pub(super) struct Rows {
+    rows: Vec<LogRow>,
+    /// Given back when both are done.
     _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Rows {
+    type Target = [LogRow];
+
+    fn deref(&self) -> &[LogRow] {
+        &self.rows
+    }
 }
 
 /// The rows of one window.
@@ -53,9 +67,8 @@ impl LogPipeline {
         let mut rows = stream.chunk(CHUNK_BYTES, CHUNK_ROWS).await?;
         leave_out(&copied, &mut rows);
         let first = Some(Chunk {
-            rows,
+            rows: Arc::new(Rows { rows, _room: None }),
             prepared: None,
-            _room: None,
         });
         if stream.is_complete() {
             return Ok(Self { first, later: None });
@@ -72,6 +85,11 @@ impl LogPipeline {
                 _reader: reader,
             }),
         })
+    }
+
+    /// Whether there are more rows than a chunk holds.
+    pub(super) fn is_long(&self) -> bool {
+        self.later.is_some()
     }
 
     /// The next chunk; None at the end.
@@ -127,11 +145,11 @@ async fn read(
             (rows, prepared)
         });
         let Ok((rows, prepared)) = work.await else { return };
-        let chunk = Chunk {
+        let rows = Arc::new(Rows {
             rows,
-            prepared,
             _room: Some(permit),
-        };
+        });
+        let chunk = Chunk { rows, prepared };
         if chunks.send(Ok(chunk)).await.is_err() {
             return;
         }

@@ -13,6 +13,7 @@ use trunkline_sql::log_selection::{LogSelection, LogTables, Stretch, WindowTable
 use trunkline_sql::snapshot::{Snapshot, Window};
 use trunkline_sql::subscription::{self, SetPosition};
 
+use super::forwarding::Leftovers;
 use super::log_pipeline::{Chunk, Copied, LogPipeline};
 use super::{Worker, WorkerError, gone};
 use crate::apply::Applied;
@@ -45,7 +46,7 @@ enum Next {
 /// What one group of SYNCs needs to know about each log row.
 struct Plan {
     /// Tables whose rows are kept for others.
-    forwarded: HashSet<i32>,
+    forwarded: Arc<HashSet<i32>>,
     /// Log rows that the initial copy of a set already held, by table: a provider's list may name rows of other sets.
     copied: Copied,
     /// Table rows are forwarded to.
@@ -87,25 +88,17 @@ impl Worker {
         }
         let local = self.local.as_ref().ok_or_else(gone)?;
         subscription::set_sequences(local, &node.cluster, self.origin, last.event.seqno, &sequences).await?;
-        if !stage.sets.is_empty() {
-            let snapshot = to.to_string();
-            subscription::advance(
-                local,
-                &node.cluster,
-                self.origin,
-                &stage.sets,
-                last.event.seqno,
-                &snapshot,
-            )
-            .await?;
-        }
         if node.parameters.monitor_threads && applied.rows() > 0 {
             self.store_stats(&applied, started.elapsed()).await?;
         }
+        self.commit_beside().await?;
         let local = self.local.as_ref().ok_or_else(gone)?;
         let stored: Vec<Event> = group.iter().map(|queued| queued.event.clone()).collect();
-        events::store(local, &node.cluster, node.id, &stored).await?;
-        local.batch_execute("commit").await?;
+        let snapshot = to.to_string();
+        events::finish_group(local, &node.cluster, node.id, &stored, &stage.sets, &snapshot).await?;
+        if self.leftovers != Leftovers::Possible {
+            self.leftovers = Leftovers::None;
+        }
         self.last_snapshot = Some(to);
         for (table, rows) in &applied.missing {
             log::warn!(
@@ -137,15 +130,19 @@ impl Worker {
     pub(super) async fn stage(&mut self, seqno: i64, to: &Snapshot, after: Option<i64>) -> Result<Stage, WorkerError> {
         let node = Arc::clone(&self.node);
         let local = self.local.as_ref().ok_or_else(gone)?;
-        let positions: Vec<SetPosition> = subscription::positions(local, &node.cluster, self.origin)
-            .await?
-            .into_iter()
-            .filter(|position| position.seqno < seqno && !position.awaits_accept_set())
-            .collect();
+        let mut positions: Vec<SetPosition> = subscription::positions(local, &node.cluster, self.origin).await?;
+        let may_clear = after.is_none() && positions.iter().any(|position| position.forward);
+        if may_clear && self.leftovers == Leftovers::Possible {
+            self.remove_leftovers(&positions).await?;
+            self.leftovers = Leftovers::Removed;
+        }
+        positions.retain(|position| position.seqno < seqno && !position.awaits_accept_set());
+        let local = self.local.as_ref().ok_or_else(gone)?;
         let mut plan = Plan {
-            forwarded: self
-                .tables_of(positions.iter().filter(|position| position.forward).map(|p| p.set))
-                .collect(),
+            forwarded: Arc::new(
+                self.tables_of(positions.iter().filter(|position| position.forward).map(|p| p.set))
+                    .collect(),
+            ),
             copied: Arc::new(self.copied(&positions)),
             log_table: None,
         };
@@ -153,9 +150,10 @@ impl Worker {
             plan.log_table = Some(forward::log_table(local, &node.cluster, self.log_table).await?);
         }
         self.log_table = plan.log_table.or(self.log_table);
+        let sources = self.sources(&positions, seqno, to, after)?;
         Ok(Stage {
             sets: positions.iter().map(|position| position.set).collect(),
-            sources: self.sources(&positions, seqno, to, after)?,
+            sources,
             plan,
         })
     }
@@ -236,7 +234,7 @@ impl Worker {
         Ok(sources)
     }
 
-    fn tables_of(&self, sets: impl Iterator<Item = i32>) -> impl Iterator<Item = i32> {
+    pub(super) fn tables_of(&self, sets: impl Iterator<Item = i32>) -> impl Iterator<Item = i32> {
         let sets: HashSet<i32> = sets.collect();
         let table_sets = Arc::clone(&self.table_sets);
         let tables: Vec<i32> = table_sets
@@ -301,26 +299,44 @@ impl Worker {
             return Ok(Applied::default());
         };
         let mut pipeline = LogPipeline::start(stream, Arc::clone(&plan.copied), self.apply.tables()).await?;
+        let beside = match plan.log_table {
+            Some(log_table) if pipeline.is_long() => self.beside(log_table, &plan.forwarded).await?,
+            _ => None,
+        };
         let mut applied = Applied::default();
         while let Some(chunk) = pipeline.next().await? {
-            applied.add(self.apply_chunk(chunk, plan).await?);
+            match &beside {
+                // If it failed, it says so at the end.
+                Some(beside) if !beside.put(&chunk.rows).await => break,
+                Some(_) => {}
+                None => self.forward(&chunk, plan).await?,
+            }
+            applied.add(self.apply_chunk(chunk).await?);
             pipeline.learned(self.apply.tables());
+        }
+        if let Some(beside) = beside {
+            self.beside = Some(beside.finish().await?);
         }
         Ok(applied)
     }
 
-    async fn apply_chunk(&mut self, chunk: Chunk, plan: &Plan) -> Result<Applied, WorkerError> {
+    async fn forward(&self, chunk: &Chunk, plan: &Plan) -> Result<(), WorkerError> {
+        let Some(log_table) = plan.log_table else {
+            return Ok(());
+        };
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        let kept: Vec<Bytes> = chunk
+            .rows
+            .iter()
+            .filter(|row| row.table.is_some_and(|table| plan.forwarded.contains(&table)))
+            .map(|row| row.raw.clone())
+            .collect();
+        Ok(forward::store(local, &self.node.cluster, log_table, kept).await?)
+    }
+
+    async fn apply_chunk(&mut self, chunk: Chunk) -> Result<Applied, WorkerError> {
         let node = Arc::clone(&self.node);
         let local: &Session = self.local.as_ref().ok_or_else(gone)?;
-        if let Some(log_table) = plan.log_table {
-            let kept: Vec<Bytes> = chunk
-                .rows
-                .iter()
-                .filter(|row| row.table.is_some_and(|table| plan.forwarded.contains(&table)))
-                .map(|row| row.raw.clone())
-                .collect();
-            forward::store(local, &node.cluster, log_table, kept).await?;
-        }
         let mut changes = self.apply.applier(local, &node.cluster, node.id);
         Ok(changes.apply(&chunk.rows, chunk.prepared).await?)
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod backlogs;
 mod basic;
 mod columns;
 mod concurrent_writers;
