@@ -41,6 +41,16 @@ pub(crate) fn of_chunk(chunk: &Chunk) -> impl Iterator<Item = &'static Form> {
     })
 }
 
+/// Every statement but `try`: its words, and the options it takes today, for documentation.
+pub fn statements() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    let mut last = "";
+    FORMS.iter().filter_map(move |form| {
+        // `failover` has two forms.
+        let again = std::mem::replace(&mut last, form.words) == form.words;
+        (!again).then(|| (form.words, form.options.iter().map(|option| option.words()).collect()))
+    })
+}
+
 macro_rules! forms {
     ($($rule:ident $words:literal [$($option:ident),*] $(old [$($old:ident),*])?;)*) => {
         /// Every statement but `try`.

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 pub use ast::*;
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Phase, Related, Severity};
+pub use form::statements;
 pub use source::{SourceMap, Span, Stretch, Via};
 
 use lexer::Lexer;

@@ -35,6 +35,7 @@ mod slonik_plan;
 mod slonik_scripts;
 mod slonik_twins;
 mod slonik_waits;
+mod statement_pages;
 mod throwaway;
 mod truncate;
 mod wide_rows;
