@@ -33,6 +33,7 @@ mod slonik_genuine;
 mod slonik_nodes;
 mod slonik_plan;
 mod slonik_scripts;
+mod slonik_statements;
 mod slonik_twins;
 mod slonik_waits;
 mod statement_pages;
