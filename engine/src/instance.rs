@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::parameters::Parameters;
 use crate::replicate::{self, ReplicateError};
 use crate::standing::{self, GivenUp};
-use crate::{cleanup, configuration_log, local_listener, node_lock, sessions, sync_thread};
+use crate::{cleanup, configuration_log, local_listener, node_lock, partitions, sessions, sync_thread};
 
 /// Looks for a node that does not exist yet, or is not fit to be served.
 const READINESS_LOOK: Duration = Duration::from_millis(500);
@@ -201,6 +201,7 @@ pub async fn run(
     }
     parts.start(endless(cleanup::run(Arc::clone(&node), cleanup_interval)));
     parts.start(endless(monitor::run(Arc::clone(&node))));
+    parts.start(endless(partitions::run(Arc::clone(&node), ours)));
     parts.start(endless(configuration_log::run(Arc::clone(&node), configuration)));
 
     let end = tokio::select! {

@@ -16,6 +16,7 @@ pub mod monitor;
 pub mod node;
 pub mod node_lock;
 pub mod parameters;
+pub mod partitions;
 pub mod pid_file;
 pub mod program;
 pub mod provider;

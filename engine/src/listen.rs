@@ -3,13 +3,14 @@
 //! It wakes on the provider's `"_C_Event"` notification and polls as well, so a provider served by a real Slony slon,
 //! which does not notify, is read too. Events go to the queues of the origins' workers; confirmations are stored here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Statement;
 use tokio_util::sync::CancellationToken;
 use trunkline_sql::configuration::Configuration;
+use trunkline_sql::event_source::{self, Wish};
 use trunkline_sql::events::{self, Confirmation};
 use trunkline_sql::{Session, error_text};
 
@@ -25,6 +26,10 @@ const EVENTS_PER_POLL: i64 = 500;
 const IDLE_POLL: Duration = Duration::from_secs(5);
 /// Idle polls of a provider that does not notify.
 const BLIND_POLL: Duration = Duration::from_secs(1);
+/// How long a provider may lack events before it counts as trouble.
+const GAP_PATIENCE: Duration = Duration::from_secs(3);
+/// Polls of a provider that lacks events which it may have soon.
+const LACKING_POLL: Duration = Duration::from_millis(500);
 /// Least time between two polls, so that a flood of notifications costs one poll per pause.
 const LEAST_PAUSE: Duration = Duration::from_millis(4);
 
@@ -125,6 +130,10 @@ struct Listener<'a> {
     confirmations: Statement,
     /// Newest confirmation known here, by origin and receiver.
     known: HashMap<(i32, i32), i64>,
+    /// Origins whose events the provider has without a gap from where this node stands.
+    trusted: HashSet<i32>,
+    /// What it cannot show to have, and since when this node stands still there.
+    lacking: Option<(Wish, Instant)>,
 }
 
 async fn serve(
@@ -189,6 +198,8 @@ async fn serve(
         fetch,
         confirmations,
         known: HashMap::new(),
+        trusted: HashSet::from([provider]),
+        lacking: None,
     };
     let mut configuration = node.configuration.subscribe();
     let most = if delayed {
@@ -202,10 +213,12 @@ async fn serve(
     loop {
         let current = configuration.borrow_and_update().clone();
         let polled_at = Instant::now();
-        let found = listener.poll(&current).await?;
+        let found = listener.poll(&current, report).await?;
         // Without notifications the polls thin out slowly, so that a busy provider is read often.
         pause = if found || !current.nodes.contains_key(&provider) {
             LEAST_PAUSE
+        } else if listener.lacking.is_some() {
+            LACKING_POLL
         } else if notifies {
             most
         } else {
@@ -241,12 +254,82 @@ async fn serve(
 }
 
 impl Listener<'_> {
-    /// Reads what is new; returns whether there was anything.
-    async fn poll(&mut self, configuration: &Configuration) -> Result<bool, ListenError> {
+    /// Finds out from which origins the provider has all events that this node still wants.
+    async fn gather_evidence(
+        &mut self,
+        configuration: &Configuration,
+        report: &mut TroubleReport,
+    ) -> Result<(), ListenError> {
         let id = self.provider.id;
+        self.trusted
+            .retain(|origin| *origin == id || configuration.nodes.contains_key(origin));
+        let wishes: Vec<Wish> = configuration
+            .listens
+            .iter()
+            .filter(|listen| listen.provider == id && !self.trusted.contains(&listen.origin))
+            .filter_map(|listen| {
+                let after = self.queues.get(listen.origin)?.wanted_after()?;
+                Some(Wish {
+                    origin: listen.origin,
+                    after,
+                })
+            })
+            .collect();
+        if wishes.is_empty() {
+            if self.lacking.take().is_some() {
+                report.clear(self.local, &self.node.cluster).await;
+            }
+            return Ok(());
+        }
+        let timeout = Duration::from_secs(u64::from(self.node.parameters.remote_listen_timeout));
+        let asked = event_source::without_gap(self.local, &self.provider.session, &self.node.cluster, &wishes);
+        let found = tokio::time::timeout(timeout, asked)
+            .await
+            .map_err(|_| ListenError::Timeout {
+                node: id,
+                seconds: timeout.as_secs(),
+            })?
+            .map_err(|(theirs, source)| {
+                if theirs {
+                    ListenError::Provider(ProviderError::Database { node: id, source })
+                } else {
+                    ListenError::Local(source)
+                }
+            })?;
+        self.trusted.extend(found);
+        let Some(wish) = wishes.iter().find(|wish| !self.trusted.contains(&wish.origin)) else {
+            self.lacking = None;
+            report.clear(self.local, &self.node.cluster).await;
+            return Ok(());
+        };
+        let since = match self.lacking {
+            Some((known, since)) if known == *wish => since,
+            // Another provider has brought it further: no trouble.
+            _ => {
+                report.clear(self.local, &self.node.cluster).await;
+                Instant::now()
+            }
+        };
+        self.lacking = Some((*wish, since));
+        if since.elapsed() > GAP_PATIENCE {
+            report.note(&format!(
+                "node {id} cannot show that it has all events of node {} behind {}: it joined later, or has not heard of that \
+                 node yet; they are awaited from node {} itself or another node that has them",
+                wish.origin, wish.after, wish.origin
+            ));
+            report.publish(self.local, &self.node.cluster).await;
+        }
+        Ok(())
+    }
+
+    /// Reads what is new; returns whether there was anything.
+    async fn poll(&mut self, configuration: &Configuration, report: &mut TroubleReport) -> Result<bool, ListenError> {
+        let id = self.provider.id;
+        self.gather_evidence(configuration, report).await?;
         let mut origins: Vec<i32> = Vec::new();
         let mut after: Vec<i64> = Vec::new();
-        for listen in configuration.listens.iter().filter(|listen| listen.provider == id) {
+        let listens = configuration.listens.iter().filter(|listen| listen.provider == id);
+        for listen in listens.filter(|listen| self.trusted.contains(&listen.origin)) {
             if let Some(seqno) = self.queues.get(listen.origin).and_then(|queue| queue.wanted_after()) {
                 origins.push(listen.origin);
                 after.push(seqno);

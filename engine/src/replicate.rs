@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trunkline_sql::configuration::{Configuration, PathRow};
-use trunkline_sql::{ConnectError, Session, error_text, events, trouble};
+use trunkline_sql::{ConnectError, Session, error_text, event_source, events, trouble};
 
 use crate::listen::{self, Queues};
 use crate::node::Node;
@@ -69,6 +69,7 @@ pub async fn run(node: Arc<Node>) -> Result<(), ReplicateError> {
         for origin in origins {
             if let Entry::Vacant(free) = workers.entry(origin) {
                 let last = events::last_confirmed(&local, &node.cluster, origin, node.id).await?;
+                event_source::note_start(&local, &node.cluster, origin, last).await?;
                 let queue = Arc::new(EventQueue::new(last));
                 queues.insert(origin, Arc::clone(&queue));
                 let token = free.insert(node.cancel.child_token()).clone();

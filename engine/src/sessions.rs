@@ -32,6 +32,10 @@ pub fn options(parameters: &Parameters, role: &str) -> SessionOptions {
 fn notices(role: &str) -> NoticeSink {
     let role = role.to_owned();
     Arc::new(move |notice: &DbError| {
+        // A rollback where nothing was begun is our way to be sure.
+        if notice.code() == &tokio_postgres::error::SqlState::NO_ACTIVE_SQL_TRANSACTION {
+            return;
+        }
         if notice.severity() == "WARNING" {
             log::warn!("{role}: {}", notice.message());
         } else {

@@ -4,6 +4,7 @@ mod control;
 mod ddl;
 mod ddl_text;
 mod failover;
+mod joining;
 mod lock_set;
 mod maintenance;
 mod member;

@@ -8,6 +8,7 @@ mod activity;
 mod call;
 mod confirmation;
 mod failover;
+mod joining;
 mod lag;
 mod memory;
 mod node;
@@ -27,6 +28,10 @@ pub use failover::{
     Announcement, Survey, TakenOver, daemon_sessions, end_sessions, failed_node_2, failed_node_3, is_ours,
     lock_untouched_set, newest_event_of, pre_failover, remaining_sessions, reroute_subscription, set_state, survey,
 };
+pub use joining::{
+    FIRST_JOINING_SET, Leftover, Partition, Subscriber, free_joining_set, joining_comment, leftover, next_partition_id,
+};
+pub use joining::{partitions, subscribers};
 pub use lag::{NodeReport, Serving, WorkerActivity, inspect};
 pub use memory::{drop_set_events, last_event, last_subscription_event, local_node_id, schema_exists};
 pub use node::{NodeCopy, clone_node_finish, clone_node_prepare, drop_node, highest_event_of, initialize_first_node};

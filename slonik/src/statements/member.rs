@@ -1,7 +1,7 @@
 //! Adding tables and sequences to sets.
 
 use trunkline_grammar::{Command, Id, ObjectSelection};
-use trunkline_sql::admin::{self, Locks, Relation, RelationKind};
+use trunkline_sql::admin::{self, Locks, Partition, Relation, RelationKind};
 
 use crate::failure::Failure;
 use crate::interpreter::{Interpreter, Leads, Submission};
@@ -27,7 +27,10 @@ impl Interpreter<'_> {
         else {
             return Ok(());
         };
-        let origin = self.begin_adding(*set_id, *origin).await?;
+        let origin = self.origin_for_adding(*set_id, *origin).await?;
+        let destination = self.destination(*set_id, origin).await?;
+        self.begin_adding(origin).await?;
+        self.prepare(&destination, origin).await?;
         let names = match tables {
             ObjectSelection::Name(name) => vec![name.clone()],
             ObjectSelection::Pattern(pattern) => self.tables_like(origin, pattern).await?,
@@ -38,26 +41,50 @@ impl Interpreter<'_> {
         };
         let comment = comment.as_deref().unwrap_or(default);
         let mut wanted = *id;
+        let mut added = 0;
         for name in names {
-            let index = self.row_identity(origin, &name, key.as_deref()).await?;
-            let table = self.next_id(Member::Table, wanted.take()).await?;
-            let call = admin::set_add_table(&self.cluster, *set_id, table, &name, &index, comment);
-            self.submit(Submission {
-                node: origin,
-                locks: Locks::None,
-                call,
-                leads: Leads::Yes,
-            })
-            .await?;
+            let partitions = self.partitions_of(origin, &name, key.as_deref()).await?;
+            let is_parent = !partitions.is_empty();
+            let plain = Partition {
+                name: name.clone(),
+                key: key.clone(),
+                comment: comment.to_owned(),
+            };
+            let parts = if is_parent { partitions } else { vec![plain] };
+            for part in parts {
+                if destination.has(&part.name) {
+                    continue;
+                }
+                let index = self.row_identity(origin, &part.name, part.key.as_deref()).await?;
+                let table = if is_parent {
+                    self.partition_id(origin).await?
+                } else {
+                    self.next_id(Member::Table, wanted.take()).await?
+                };
+                let call =
+                    admin::set_add_table(&self.cluster, destination.set, table, &part.name, &index, &part.comment);
+                self.submit(Submission {
+                    node: origin,
+                    locks: Locks::None,
+                    call,
+                    leads: Leads::Yes,
+                })
+                .await?;
+                added += 1;
+            }
             if *add_sequences {
                 for sequence in self.sequences_of(origin, &name).await? {
                     let written = admin::written_name(&sequence.schema, &sequence.name);
-                    self.add_sequence(origin, *set_id, None, &written, &format!("sequence for {name}"))
+                    if destination.has(&written) {
+                        continue;
+                    }
+                    self.add_sequence(origin, destination.set, None, &written, &format!("sequence for {name}"))
                         .await?;
+                    added += 1;
                 }
             }
         }
-        Ok(())
+        self.arrive(destination, origin, added).await
     }
 
     pub(super) async fn set_add_sequence(&mut self, command: &Command) -> Result<(), Failure> {
@@ -71,7 +98,10 @@ impl Interpreter<'_> {
         else {
             return Ok(());
         };
-        let origin = self.begin_adding(*set_id, *origin).await?;
+        let origin = self.origin_for_adding(*set_id, *origin).await?;
+        let destination = self.destination(*set_id, origin).await?;
+        self.begin_adding(origin).await?;
+        self.prepare(&destination, origin).await?;
         let (names, default) = match sequences {
             ObjectSelection::Name(name) => (vec![name.clone()], name.as_str()),
             ObjectSelection::Pattern(pattern) => {
@@ -86,11 +116,54 @@ impl Interpreter<'_> {
         };
         let comment = comment.as_deref().unwrap_or(default);
         let mut wanted = *id;
-        for name in names {
-            self.add_sequence(origin, *set_id, wanted.take(), &name, comment)
+        let mut added = 0;
+        for name in names.iter().filter(|name| !destination.has(name)) {
+            self.add_sequence(origin, destination.set, wanted.take(), name, comment)
                 .await?;
+            added += 1;
         }
-        Ok(())
+        self.arrive(destination, origin, added).await
+    }
+
+    /// The partitions of a partitioned table; none if it is not one.
+    async fn partitions_of(&mut self, origin: Id, name: &str, key: Option<&str>) -> Result<Vec<Partition>, Failure> {
+        let installed = self
+            .connections
+            .rehearsal()
+            .is_none_or(|rehearsal| rehearsal.is_installed(origin));
+        let cluster = self.cluster.clone();
+        let session = self.connections.session(origin).await?;
+        let question = format!("partitions of {name} on node {origin}");
+        let facts = match admin::read_name(name) {
+            Some((schema, name)) => admin::relation_facts(session, &schema, &name).await,
+            None => return Ok(Vec::new()),
+        };
+        let kind = facts.map_err(Failure::of_query(&question))?.map(|facts| facts.kind);
+        if kind.as_deref() != Some("p") || !installed {
+            return Ok(Vec::new());
+        }
+        let parts = admin::partitions(session, &cluster, name, key)
+            .await
+            .map_err(Failure::of_query(&question))?;
+        if parts.is_empty() {
+            return Err(Failure::Refused(format!(
+                "{name} is partitioned and has no partition yet: its partitions are what is replicated; create one, new ones \
+                 join by themselves later"
+            )));
+        }
+        Ok(parts)
+    }
+
+    /// A number for a partition: beyond those that people give.
+    async fn partition_id(&mut self, origin: Id) -> Result<Id, Failure> {
+        if self.connections.rehearses() {
+            return self.next_id(Member::Table, None).await;
+        }
+        let call = admin::next_partition_id(&self.cluster);
+        let answer = self.connections.run(origin, &call).await?;
+        answer
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| Failure::Refused("no number is left for a partition".to_owned()))
     }
 
     async fn add_sequence(
@@ -151,15 +224,21 @@ impl Interpreter<'_> {
         Ok(admin::sequences_of_table(session, &quoted(&schema, &name)).await?)
     }
 
-    /// Finds the set's origin, makes a SYNC there and commits it, then begins the transaction that adds.
-    ///
-    /// The SYNC must be older than whatever the new triggers log; it is committed by itself, so that it is visible
-    /// before the tables are locked, also inside a `try` block.
-    async fn begin_adding(&mut self, set: Id, origin: Option<Id>) -> Result<Id, Failure> {
+    /// The origin that was given, or the set's.
+    async fn origin_for_adding(&mut self, set: Id, origin: Option<Id>) -> Result<Id, Failure> {
         let origin = match origin {
             Some(origin) => origin,
             None => self.find_origin(set).await?,
         };
+        self.must_be_itself(origin).await?;
+        Ok(origin)
+    }
+
+    /// Makes a SYNC on the origin and commits it, then begins the transaction that adds.
+    ///
+    /// The SYNC must be older than whatever the new triggers log; it is committed by itself, so that it is visible
+    /// before the tables are locked, also inside a `try` block.
+    async fn begin_adding(&mut self, origin: Id) -> Result<(), Failure> {
         let call = admin::create_event_sync(&self.cluster);
         self.submit(Submission {
             node: origin,
@@ -170,8 +249,7 @@ impl Interpreter<'_> {
         .await?;
         self.connections.commit(origin).await?;
         self.begin(origin).await?;
-        self.connections.lock(origin, Locks::EventAndConfig).await?;
-        Ok(origin)
+        self.connections.lock(origin, Locks::EventAndConfig).await
     }
 
     /// Asks the nodes of the preamble in order.
@@ -206,16 +284,39 @@ impl Interpreter<'_> {
             self.report
                 .say(&format!("warning: no table on node {origin} matches '{pattern}'"));
         }
-        let (plain, partitioned): (Vec<_>, Vec<_>) = found
+        let (plain, parents): (Vec<_>, Vec<_>) = found
             .into_iter()
             .partition(|relation| relation.kind == RelationKind::Plain);
-        for parent in partitioned {
-            self.report.say(&format!(
-                "{} is partitioned and holds no rows itself; its partitions are added where they match '{pattern}'",
-                written(&parent)
-            ));
+        // A parent stands for its partitions, of which those that are no parents themselves hold the rows.
+        let mut with_parts = Vec::new();
+        for parent in parents {
+            let name = quoted(&parent.schema, &parent.name);
+            let parts = self.partitions_of(origin, &name, None).await?;
+            with_parts.push((name, parts));
         }
-        Ok(plain.iter().map(written).collect())
+        // A parent of parents first: it covers theirs.
+        with_parts.sort_by_key(|(_, parts)| std::cmp::Reverse(parts.len()));
+        let (mut covered, mut tops): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for (name, parts) in with_parts {
+            for part in parts {
+                if !covered.contains(&part.name) {
+                    covered.push(part.name);
+                    if !tops.contains(&name) {
+                        tops.push(name.clone());
+                    }
+                }
+            }
+        }
+        let alone = |relation: &&Relation| {
+            let name = (relation.schema.clone(), relation.name.clone());
+            !covered
+                .iter()
+                .any(|part| admin::read_name(part).as_ref() == Some(&name))
+        };
+        Ok(tops
+            .into_iter()
+            .chain(plain.iter().filter(alone).map(written))
+            .collect())
     }
 
     /// `wanted`, or one more than the highest number in use on any node of the preamble that is a node.

@@ -50,3 +50,9 @@ create table if not exists @NAMESPACE@.tl_fence (
 );
 comment on table @NAMESPACE@.tl_fence is 'Sets which this node, their origin by its own account, must not write to';
 comment on column @NAMESPACE@.tl_fence.fe_reason is '`failed over`, `dropped`: for good; `isolated`: until a peer is reached; or what an operator says';
+
+create table if not exists @NAMESPACE@.tl_origin_start (
+    os_origin  pg_catalog.int4 primary key,
+    os_seqno   pg_catalog.int8 not null
+);
+comment on table @NAMESPACE@.tl_origin_start is 'This node has had all events of the origin behind this number: others may take them from here';

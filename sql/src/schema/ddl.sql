@@ -137,6 +137,7 @@ declare
 begin
     if cardinality(v_nodes) = 0 or v_local::text = any (v_nodes) then
         perform @NAMESPACE@.ddlScript_complete_int();
+        perform @NAMESPACE@.tl_adopt_partitions();
     end if;
     v_action := nextval(@REGCLASS:sl_action_seq@);
     insert into @NAMESPACE@.sl_log_script (log_origin, log_txid, log_actionseq, log_cmdtype, log_cmdargs)

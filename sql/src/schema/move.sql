@@ -25,6 +25,15 @@ begin
             message = format('Slony-I: set %s is not locked', p_set_id),
             hint = 'lock set first.';
     end if;
+    if exists (
+        select from @NAMESPACE@.sl_set s
+        where s.set_origin = v_local_node_id and s.set_comment = format('on its way into set %s', p_set_id)
+    ) then
+        raise exception using
+            errcode = 'object_in_use',
+            message = format('Slony-I: cannot move set %s, tables or sequences are on their way into it', p_set_id),
+            hint = 'Let set add table end, or run it again; the set they are in is merged then.';
+    end if;
     -- A receiver that has not copied yet would find the set gone from its provider, and never get it.
     perform @NAMESPACE@.tl_requireSubscribed(p_set_id, 'move');
     select string_agg(o.holder, ', ' order by o.holder) into v_holders from @NAMESPACE@.tl_writersBefore(v_set_locked) o;

@@ -282,6 +282,7 @@ begin
     end if;
     delete from @NAMESPACE@.sl_confirm c where c.con_origin = p_no_id or c.con_received = p_no_id;
     delete from @NAMESPACE@.sl_event e where e.ev_origin = p_no_id;
+    delete from @NAMESPACE@.tl_origin_start o where o.os_origin = p_no_id;
     delete from @NAMESPACE@.tl_trouble t where t.tr_node = p_no_id;
     delete from @NAMESPACE@.sl_node n where n.no_id = p_no_id;
     perform @NAMESPACE@.RebuildListenEntries();

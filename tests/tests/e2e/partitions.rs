@@ -1,6 +1,6 @@
 //! Partitions and inheritance children.
 
-use trunkline_tests::Cluster;
+use trunkline_tests::{Cluster, PATIENCE, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_through_the_parent_reach_the_partitions_of_a_subscriber() {
@@ -82,4 +82,105 @@ async fn parent_and_inheritance_children_are_tables_of_their_own() {
     cluster.run(1, "truncate only animal; truncate dog").await;
     cluster.run(1, "insert into animal values (10, 'new')").await;
     cluster.assert_all_equal().await;
+}
+
+/// Waits until a partition is a member of its set on a node.
+async fn adopted(cluster: &Cluster, node: i32, partition: &str) {
+    let connection = cluster.connect(node).await;
+    let count = cluster.sql(&format!(
+        "select count(*) from @NAMESPACE@.sl_table where tab_relname = '{partition}'"
+    ));
+    wait_until(
+        &format!("{partition} to be replicated on node {node}"),
+        PATIENCE,
+        async || match connection.value::<i64>(&count).await {
+            0 => Err("it is not".to_owned()),
+            _ => Ok(()),
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_parent_is_replicated_with_partitions_that_come_later() {
+    let cluster = Cluster::new("parents", 3).await;
+    if cluster.connect(1).await.server_major().await < 11 {
+        // Keys on the parent exist since PostgreSQL 11.
+        return;
+    }
+    cluster
+        .run_on_all(
+            "create table metric (id int not null, day date not null, v text, primary key (id, day)) partition by range (day);
+             create table metric_2024 partition of metric for values from ('2024-01-01') to ('2025-01-01');
+             create table metric_2025 partition of metric for values from ('2025-01-01') to ('2026-01-01') partition by list (id);
+             create table metric_2025_a partition of metric_2025 for values in (1, 2, 3)",
+        )
+        .await;
+    cluster
+        .run(1, "insert into metric values (1, '2024-05-01', 'copied')")
+        .await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &["public.metric"], &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.subscribe(1, 1, 2, 3).await;
+    // Node 2 has the new partition, attached by its DBA with another order of columns; node 3 gets it from the origin.
+    cluster
+        .run(
+            2,
+            "create table metric_2026 (v text, day date not null, id int not null, primary key (id, day));
+             alter table metric attach partition metric_2026 for values from ('2026-01-01') to ('2027-01-01')",
+        )
+        .await;
+    cluster
+        .run(
+            1,
+            "create table metric_2026 partition of metric for values from ('2026-01-01') to ('2027-01-01');
+             insert into metric select i, '2026-02-01', E'before \\\\ it \\' joined ' || i from generate_series(1, 50) i;
+             update metric set v = v || '!' where id % 2 = 0; delete from metric where id = 7",
+        )
+        .await;
+    for node in [1, 2, 3] {
+        adopted(&cluster, node, "metric_2026").await;
+    }
+    cluster
+        .run(
+            1,
+            "insert into metric values (100, '2026-03-01', 'afterwards'); update metric set day = '2024-06-01' where id = 8;
+             update metric set v = null where id = 9",
+        )
+        .await;
+    cluster.assert_all_equal().await;
+    // By a script, one level deeper; the rows in the same script are the script's own.
+    cluster
+        .slonik(
+            "execute script (sql = 'create table metric_2025_b partition of metric_2025 for values in (4, 5, 6);', event node = 1);",
+        )
+        .await
+        .succeeds();
+    cluster
+        .run(1, "insert into metric values (5, '2025-03-01', 'behind the script')")
+        .await;
+    cluster.assert_all_equal().await;
+    adopted(&cluster, 3, "metric_2025_b").await;
+    // Whoever the origin is.
+    cluster.move_set(1, 1, 2).await;
+    cluster
+        .run(
+            2,
+            "create table metric_2027 partition of metric for values from ('2027-01-01') to ('2028-01-01');
+             insert into metric values (1, '2027-02-01', 'on the new origin')",
+        )
+        .await;
+    for node in [1, 2, 3] {
+        adopted(&cluster, node, "metric_2027").await;
+    }
+    cluster.assert_all_equal().await;
+    let third = cluster.connect(3).await;
+    assert_eq!(third.value::<i64>("select count(*) from metric_2026").await, 49);
+    cluster.run(2, "truncate metric").await;
+    cluster
+        .run(2, "insert into metric values (2, '2025-01-01', 'after')")
+        .await;
+    cluster.assert_all_equal().await;
+    assert_eq!(third.rows("select id, v from metric").await, ["2|after"]);
 }
