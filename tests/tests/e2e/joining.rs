@@ -121,13 +121,8 @@ async fn a_joining_table_waits_for_a_subscriber_that_lacks_it_and_goes_on_after_
             add_table(2, "public.late")
         ))
         .await
-        .fails()
+        .succeeds()
         .says("going on with it");
-    second.run("create sequence late_id_seq").await;
-    cluster
-        .slonik("set add sequence (set id = 1, origin = 1, id = 3, fully qualified name = 'public.late_id_seq');")
-        .await
-        .succeeds();
     cluster
         .run(
             1,
