@@ -48,7 +48,7 @@ pub struct Wish {
 /// Which of the wishes a provider can meet without a gap: origins.
 ///
 /// A provider that has any event up to the number, or has confirmed one, or began there, has all that follow: it deletes
-/// only what all nodes have confirmed, this one among them. And it must know the origin as this node does: an origin that
+/// only what all nodes have confirmed, this one among them. (A confirmation of 0 says nothing: every node that joins has it.) And it must know the origin as this node does: an origin that
 /// was dropped and stored again has begun a new life, of whose events a provider that has not heard of it knows nothing.
 ///
 /// # Errors
@@ -89,7 +89,7 @@ pub async fn without_gap(
           cross join @NAMESPACE@.sl_local_node_id as l
           where (exists (select 1 from @NAMESPACE@.sl_event where ev_origin = w.origin and ev_seqno <= w.seqno)
                  or exists (select 1 from @NAMESPACE@.sl_confirm
-                             where con_origin = w.origin and con_received = l.last_value and con_seqno <= w.seqno)
+                             where con_origin = w.origin and con_received = l.last_value and con_seqno between 1 and w.seqno)
                  {started})
             and (w.enabler in (-1, l.last_value)
                  or exists (select 1 from @NAMESPACE@.sl_event where ev_origin = w.enabler and ev_seqno >= w.enabled)

@@ -112,7 +112,7 @@ async fn a_joining_table_waits_for_a_subscriber_that_lacks_it_and_goes_on_after_
         .says("on their way into it");
     cluster.slonik("unlock set (id = 1, origin = 1);").await.succeeds();
     second
-        .run("create table late (v text, id int primary key, more int default 1)")
+        .run("create table late (v text, id int primary key, more int default 1); create sequence late_id_seq")
         .await;
     // The same statement again, which also asks for what is there already.
     cluster
