@@ -12,6 +12,7 @@ pub mod conninfo;
 pub mod copy;
 pub mod daemon;
 pub mod event_source;
+pub mod equality;
 pub mod events;
 pub mod fence;
 pub mod forward;
