@@ -4,6 +4,7 @@
 //! Whatever fails is rolled back, reported, and done again: no event is skipped.
 
 mod configuration_event;
+mod copy_differences;
 mod copy_set;
 mod forwarding;
 mod log_pipeline;

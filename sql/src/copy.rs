@@ -318,6 +318,34 @@ pub async fn store_start_point(
     Ok(())
 }
 
+/// Whether the copy of the set is to keep the rows that are equal already (`tl_keep_rows`).
+///
+/// # Errors
+/// Any database error.
+pub async fn keeps_rows(local: &Client, cluster: &Cluster, set: i32) -> Result<bool, tokio_postgres::Error> {
+    // A schema made by Slony has no such table.
+    let known = "select pg_catalog.to_regclass($1::pg_catalog.text) is not null";
+    let table = format!("{}.tl_keep_rows", cluster.namespace());
+    if !local.query_one(known, &[&table]).await?.try_get::<_, bool>(0)? {
+        return Ok(false);
+    }
+    let sql = cluster.sql("select exists (select from @NAMESPACE@.tl_keep_rows where kr_set = $1)");
+    local.query_one(&sql, &[&set]).await?.try_get(0)
+}
+
+/// The copy is done, in the running transaction: what the node remembered of its former life with the set goes, triggers
+/// included; [`register`] makes it known anew.
+///
+/// # Errors
+/// Any database error.
+pub async fn forget_kept_rows(local: &Client, cluster: &Cluster, set: i32) -> Result<(), tokio_postgres::Error> {
+    let forget = cluster.sql("select @NAMESPACE@.tl_forgetSetObjects($1)");
+    local.execute(&forget, &[&set]).await?;
+    let delete = cluster.sql("delete from @NAMESPACE@.tl_keep_rows where kr_set = $1");
+    local.execute(&delete, &[&set]).await?;
+    Ok(())
+}
+
 /// Makes the set's tables and sequences known here (triggers in the subscriber's disposition).
 ///
 /// # Errors

@@ -92,12 +92,19 @@ impl Worker {
         log::config!("{}: all tables for set {set} found on subscriber", self.actor);
         local.batch_execute("begin").await?;
         self.lock_tables(local, &source.tables).await?;
+        let keep_rows = !request.omit_copy && copy::keeps_rows(local, &node.cluster, set).await?;
         if !request.omit_copy {
             let mut progress = Progress::new(set, source.tables.len());
             for (table, computed) in source.tables.iter().zip(&computed) {
+                if keep_rows && self.copy_differences(local, &source.provider, table).await? {
+                    continue;
+                }
                 self.copy_table(local, &source.provider, table, computed, &mut progress)
                     .await?;
             }
+        }
+        if keep_rows {
+            copy::forget_kept_rows(local, &node.cluster, set).await?;
         }
         self.finish(local, &request, event, &source).await?;
         log::info!("copy_set {set} done in {:.3} seconds", started.elapsed().as_secs_f64());

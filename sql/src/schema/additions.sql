@@ -56,3 +56,8 @@ create table if not exists @NAMESPACE@.tl_origin_start (
     os_seqno   pg_catalog.int8 not null
 );
 comment on table @NAMESPACE@.tl_origin_start is 'This node has had all events of the origin behind this number: others may take them from here';
+create table if not exists @NAMESPACE@.tl_keep_rows (
+    kr_set  pg_catalog.int4 primary key,
+    kr_at   pg_catalog.timestamptz not null default pg_catalog.now()
+);
+comment on table @NAMESPACE@.tl_keep_rows is 'Sets this node had before it failed: their next copy keeps the rows that are equal and transfers the others';
