@@ -30,6 +30,7 @@ pub mod statistics;
 pub mod subscription;
 pub mod tls;
 pub mod trouble;
+pub mod verification;
 pub mod wire;
 
 pub use cluster::{Cluster, ClusterNameError, quote_ident, quote_literal};

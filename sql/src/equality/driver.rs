@@ -249,8 +249,11 @@ impl<'a> Comparison<'a> {
         Ok((differences, false))
     }
 
-    /// Looks the keys up on both sides and keeps those that really differ.
-    async fn confirm(&self, differences: Vec<KeyDifference>) -> Result<Vec<KeyDifference>, EqualityError> {
+    /// Looks the keys up on both sides, as they are now in the two transactions, and keeps those that differ.
+    ///
+    /// # Errors
+    /// [`EqualityError`].
+    pub async fn confirm(&self, differences: Vec<KeyDifference>) -> Result<Vec<KeyDifference>, EqualityError> {
         let mut confirmed = Vec::with_capacity(differences.len());
         for part in differences.chunks(1000) {
             let keys: Vec<&[String]> = part.iter().map(|difference| difference.key.as_slice()).collect();
@@ -326,7 +329,7 @@ impl<'a> Comparison<'a> {
                     }
                 }
                 let sql = format!(
-                    "select t.* from pg_catalog.unnest($1::pg_catalog.int8[], $2::pg_catalog.int8[]) as r (tl_first, tl_last) \
+                    "select t.* from unnest($1::pg_catalog.int8[], $2::pg_catalog.int8[]) as r (tl_first, tl_last) \
                      cross join lateral (select {columns} from only {table} \
                      where {column} >= r.tl_first and {column} <= r.tl_last and {filter}) t"
                 );

@@ -42,6 +42,8 @@ pub(super) fn key_texts(shape: &TableShape, order: &TableShape) -> String {
 
 /// `unnest(…) as tl_keys (…), only table as t where key of t = …`: the rows of the keys, as table `t`.
 ///
+/// (`unnest` of several arrays is syntax, not a function, and takes no schema.)
+///
 /// Keys are texts in the order of `order`'s key; they are read by the input function of this side's type.
 pub(super) fn rows_of_keys(shape: &TableShape, order: &TableShape, keys: &[&[String]]) -> String {
     let mut arrays = Vec::new();
@@ -64,7 +66,7 @@ pub(super) fn rows_of_keys(shape: &TableShape, order: &TableShape, keys: &[&[Str
         ));
     }
     format!(
-        "pg_catalog.unnest({}) as tl_keys ({}), only {} as t where {}",
+        "unnest({}) as tl_keys ({}), only {} as t where {}",
         arrays.join(", "),
         names.join(", "),
         shape.qualified(),

@@ -41,5 +41,6 @@ mod slonik_waits;
 mod statement_pages;
 mod throwaway;
 mod truncate;
+mod verify;
 mod wide_rows;
 mod writer_settings;
