@@ -36,8 +36,8 @@ pub use lag::{NodeReport, Serving, WorkerActivity, inspect};
 pub use memory::{drop_set_events, last_event, last_subscription_event, local_node_id, schema_exists};
 pub use node::{NodeCopy, clone_node_finish, clone_node_prepare, drop_node, highest_event_of, initialize_first_node};
 pub use node::{
-    adopt, copy_configuration, enable_node, initialize_further_node, notify_restart, read_configuration, store_node,
-    update_reloid, upgrade_schema,
+    adopt, copy_configuration, enable_node, initialize_further_node, notify_restart, read_configuration,
+    return_to_cluster, store_node, update_reloid, upgrade_schema,
 };
 pub use object::{
     KeyFacts, Relation, RelationFacts, RelationKind, highest_sequence_id, highest_table_id, matching_sequences,

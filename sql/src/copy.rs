@@ -318,22 +318,22 @@ pub async fn store_start_point(
     Ok(())
 }
 
-/// Whether the copy of the set is to keep the rows that are equal already (`tl_keep_rows`).
+/// Whether the copy of the set is to keep the rows that are equal already (`tl_keep_rows`); None on a node whose schema
+/// is Slony's.
 ///
 /// # Errors
 /// Any database error.
-pub async fn keeps_rows(local: &Client, cluster: &Cluster, set: i32) -> Result<bool, tokio_postgres::Error> {
-    // A schema made by Slony has no such table.
+pub async fn keeps_rows(local: &Client, cluster: &Cluster, set: i32) -> Result<Option<bool>, tokio_postgres::Error> {
     let known = "select pg_catalog.to_regclass($1::pg_catalog.text) is not null";
     let table = format!("{}.tl_keep_rows", cluster.namespace());
     if !local.query_one(known, &[&table]).await?.try_get::<_, bool>(0)? {
-        return Ok(false);
+        return Ok(None);
     }
     let sql = cluster.sql("select exists (select from @NAMESPACE@.tl_keep_rows where kr_set = $1)");
-    local.query_one(&sql, &[&set]).await?.try_get(0)
+    local.query_one(&sql, &[&set]).await?.try_get(0).map(Some)
 }
 
-/// The copy is done, in the running transaction: what the node remembered of its former life with the set goes, triggers
+/// The copy is done, in the running transaction: what a node that was taken back still knows of the set goes, triggers
 /// included; [`register`] makes it known anew.
 ///
 /// # Errors

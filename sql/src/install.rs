@@ -46,6 +46,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("schema/subscribe.sql"),
     include_str!("schema/move.sql"),
     include_str!("schema/failover.sql"),
+    include_str!("schema/rejoin.sql"),
     include_str!("schema/clone.sql"),
     include_str!("schema/views.sql"),
 ];

@@ -92,18 +92,18 @@ impl Worker {
         log::config!("{}: all tables for set {set} found on subscriber", self.actor);
         local.batch_execute("begin").await?;
         self.lock_tables(local, &source.tables).await?;
-        let keep_rows = !request.omit_copy && copy::keeps_rows(local, &node.cluster, set).await?;
+        let keeps = copy::keeps_rows(local, &node.cluster, set).await?;
         if !request.omit_copy {
             let mut progress = Progress::new(set, source.tables.len());
             for (table, computed) in source.tables.iter().zip(&computed) {
-                if keep_rows && self.copy_differences(local, &source.provider, table).await? {
+                if keeps == Some(true) && self.copy_differences(local, &source.provider, table).await? {
                     continue;
                 }
                 self.copy_table(local, &source.provider, table, computed, &mut progress)
                     .await?;
             }
         }
-        if keep_rows {
+        if keeps.is_some() {
             copy::forget_kept_rows(local, &node.cluster, set).await?;
         }
         self.finish(local, &request, event, &source).await?;

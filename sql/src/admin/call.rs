@@ -134,6 +134,20 @@ impl Call {
         }
     }
 
+    /// `storePath` or its local part with a path's columns.
+    pub(crate) fn store_path(cluster: &Cluster, name: &'static str, path: &crate::configuration::PathRow) -> Self {
+        Self::function(
+            cluster,
+            name,
+            &[
+                Argument::Int(path.server.into()),
+                Argument::Int(path.client.into()),
+                Argument::Conninfo(&path.conninfo),
+                Argument::Int(path.connretry.into()),
+            ],
+        )
+    }
+
     /// `select "_C".name(arguments)`.
     pub(crate) fn function(cluster: &Cluster, name: &'static str, arguments: &[Argument<'_>]) -> Self {
         let (mut sql, mut shown) = (String::new(), String::new());

@@ -220,6 +220,38 @@ pub fn copy_configuration(cluster: &Cluster, copy: &NodeCopy, id: i32) -> Vec<Ca
     calls
 }
 
+/// The calls that make a node which was given up the node `id` of the cluster as it is now; [`adopt`] comes behind them.
+///
+/// All in one transaction of that node, which stays fenced throughout: whoever looks finds either its former life, with its
+/// sets fenced, or a node whose tables look like a subscriber's.
+#[must_use]
+pub fn return_to_cluster(cluster: &Cluster, copy: &NodeCopy, id: i32) -> Vec<Call> {
+    let array = |numbers: Vec<i32>| {
+        let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        format!("'{{{}}}'::pg_catalog.int4[]", texts.join(","))
+    };
+    let mut calls = vec![
+        Call::function(cluster, "tl_forgetFormerLife", &[]),
+        Call::function(cluster, "enableNode_int", &[Int(id.into())]),
+    ];
+    // The nodes come first: sets refer to them.
+    let nodes = NodeCopy {
+        nodes: copy.nodes.clone(),
+        ..NodeCopy::default()
+    };
+    calls.extend(copy_configuration(cluster, &nodes, id));
+    let mut known: Vec<i32> = copy.nodes.iter().map(|(node, ..)| *node).collect();
+    known.push(id);
+    calls.push(Call::statement(cluster.sql(&format!(
+        "select @NAMESPACE@.tl_takeOverSets({}, {}, {})",
+        array(copy.sets.iter().map(|(set, ..)| *set).collect()),
+        array(copy.sets.iter().map(|(_, origin, _)| *origin).collect()),
+        array(known),
+    ))));
+    calls.extend(copy_configuration(cluster, copy, id));
+    calls
+}
+
 /// The calls that place node `id` behind the events its configuration already reflects: it confirms them, and goes on
 /// with its own numbers where a node of that number once was.
 #[must_use]

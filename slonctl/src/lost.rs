@@ -1,0 +1,343 @@
+//! `slonctl lost`: the transactions of a failed node that no survivor had.
+
+mod writing;
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use clap::{ArgGroup, Args};
+use futures_util::TryStreamExt;
+use serde::Serialize;
+use trunkline_sql::copy;
+use trunkline_sql::equality::{TEXT_SETTINGS, TableShape};
+use trunkline_sql::lost::{self, ChangeKind, LostChange, LostSequence, LostTransaction, Values};
+use trunkline_sql::rejoin::{self, Failover};
+use trunkline_sql::{Cluster, Session, error_text};
+
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::view::ClusterView;
+pub(crate) use writing::Form;
+
+/// Options of `slonctl lost`.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("form"))]
+pub(crate) struct LostArguments {
+    /// The failed node. It must be reachable again: give its `--conninfo` beside that of a survivor.
+    #[arg(long, value_name = "NODE")]
+    node: i32,
+    /// Write SQL that can be judged and applied again on the new origin.
+    #[arg(long, group = "form")]
+    sql: bool,
+}
+
+/// Why it could not be found out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LostError {
+    /// The failed node does not answer.
+    #[error(
+        "node {node} cannot be reached; what it alone has can only be read there. Give its conninfo with `--conninfo` or in the configuration file{}",
+        if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) }
+    )]
+    Unreachable {
+        /// The node.
+        node: i32,
+        /// Why not.
+        reasons: Vec<String>,
+    },
+    /// Nobody remembers a failover.
+    #[error("no node that can be reached remembers a failover of node {0}; nothing says what was lost")]
+    NoFailover(i32),
+    /// The node has joined again since.
+    #[error(
+        "node {0} has taken part in the cluster again since its failover; what it had lost was saved by `slonctl rejoin` in a file"
+    )]
+    Rejoined(i32),
+    /// A statement failed.
+    #[error("node {node}, {what}: {}", error_text(source))]
+    Database {
+        /// The node.
+        node: i32,
+        /// What was being done.
+        what: &'static str,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+    /// Writing failed.
+    #[error("cannot write what was found")]
+    Write(#[from] std::io::Error),
+}
+
+impl LostError {
+    fn database(node: i32, what: &'static str) -> impl Fn(tokio_postgres::Error) -> Self + Copy {
+        move |source| Self::Database { node, what, source }
+    }
+}
+
+/// What is lost, in figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) node: i32,
+    /// When it was failed over.
+    pub(crate) failed_over: String,
+    /// Newest event of it that the survivors had.
+    pub(crate) last_event: i64,
+    /// Node that took over.
+    pub(crate) successor: i32,
+    pub(crate) sets: Vec<i32>,
+    pub(crate) transactions: usize,
+    pub(crate) changes: i64,
+    pub(crate) sequences: usize,
+}
+
+/// Where a failed node's losses are read, and what they are compared with.
+pub(crate) struct Losses<'a> {
+    cluster: &'a Cluster,
+    node: i32,
+    failed: &'a Session,
+    /// A node with the sets as they are now, and its number.
+    survivor: Option<(i32, &'a Session)>,
+    pub(crate) failover: Failover,
+}
+
+/// Lists what is lost: 0 if nothing is, 8 if something is.
+pub(crate) async fn run(arguments: &LostArguments, console: &Console, view: &ClusterView) -> Result<Exit, LostError> {
+    let losses = Losses::find(view, arguments.node).await?;
+    let form = match (arguments.sql, console.is_json()) {
+        (true, _) => Form::Sql,
+        (false, true) => Form::Json,
+        (false, false) => Form::Table,
+    };
+    let mut out = std::io::stdout().lock();
+    let summary = losses.write(form, &mut out).await?;
+    out.flush()?;
+    Ok(if summary.transactions == 0 {
+        Exit::Done
+    } else {
+        Exit::Unproved
+    })
+}
+
+impl<'a> Losses<'a> {
+    /// Finds the failover of `node` and the sessions to read with.
+    pub(crate) async fn find(view: &'a ClusterView, node: i32) -> Result<Self, LostError> {
+        let mut failover: Option<Failover> = None;
+        for facts in view.answers().filter(|facts| facts.local != node) {
+            let Some(session) = view.node(facts.local).and_then(|view| view.session()) else {
+                continue;
+            };
+            let found = rejoin::failover_of(session, &view.cluster, node)
+                .await
+                .map_err(LostError::database(facts.local, "reading `tl_failover`"))?;
+            if let Some(found) = found
+                && failover.as_ref().is_none_or(|known| known.at < found.at)
+            {
+                failover = Some(found);
+            }
+        }
+        let failover = failover.ok_or(LostError::NoFailover(node))?;
+        let failed = view
+            .node(node)
+            .and_then(|view| view.session())
+            .ok_or_else(|| LostError::Unreachable {
+                node,
+                reasons: view.node(node).map_or_else(Vec::new, |view| view.silence().to_vec()),
+            })?;
+        // A node that returned has begun a new log; its old snapshot says nothing of it.
+        if view.outcast(node).is_none() {
+            return Err(LostError::Rejoined(node));
+        }
+        let standing = view.sets().into_iter().find(|set| failover.sets.contains(&set.id));
+        let survivor = standing.map_or(failover.successor, |set| set.origin);
+        let survivor = view
+            .node(survivor)
+            .and_then(|view| view.session())
+            .map(|session| (survivor, session));
+        Ok(Self {
+            cluster: &view.cluster,
+            node,
+            failed,
+            survivor,
+            failover,
+        })
+    }
+
+    /// Writes everything that is lost, transaction by transaction.
+    pub(crate) async fn write(&self, form: Form, out: &mut impl Write) -> Result<Summary, LostError> {
+        let on_failed = LostError::database(self.node, "reading its log");
+        self.failed
+            .batch_execute("begin isolation level repeatable read read only")
+            .await
+            .map_err(on_failed)?;
+        if let Some((survivor, session)) = self.survivor {
+            let failed = LostError::database(survivor, "reading current values");
+            session
+                .batch_execute("begin isolation level repeatable read read only")
+                .await
+                .map_err(failed)?;
+            session.batch_execute(TEXT_SETTINGS).await.map_err(failed)?;
+        }
+        let outcome = self.write_in_transactions(form, out).await;
+        // The sessions stay in use whatever came of it.
+        let _ = self.failed.batch_execute("rollback").await;
+        if let Some((_, session)) = self.survivor {
+            let _ = session.batch_execute("rollback").await;
+        }
+        outcome
+    }
+
+    async fn write_in_transactions(&self, form: Form, out: &mut impl Write) -> Result<Summary, LostError> {
+        let on_failed = LostError::database(self.node, "reading its log");
+        // Before its first SYNC the survivors had nothing of it.
+        let snapshot = self.failover.snapshot.as_deref().unwrap_or("1:1:");
+        let sets = &self.failover.sets;
+        let transactions = lost::transactions(self.failed, self.cluster, snapshot, sets)
+            .await
+            .map_err(on_failed)?;
+        let sequences = self.sequences().await?;
+        let summary = Summary {
+            node: self.node,
+            failed_over: self.failover.at.clone(),
+            last_event: self.failover.seqno,
+            successor: self.failover.successor,
+            sets: sets.clone(),
+            transactions: transactions.len(),
+            changes: transactions.iter().map(|transaction| transaction.changes).sum(),
+            sequences: sequences.len(),
+        };
+        let survivor = self.survivor.map(|(node, _)| node);
+        form.head(out, &summary)?;
+        let mut shapes: HashMap<i32, Option<TableShape>> = HashMap::new();
+        for transaction in &transactions {
+            form.begin(out, self.node, transaction)?;
+            let changes = lost::changes(self.failed, self.cluster, snapshot, sets, transaction.txid)
+                .await
+                .map_err(on_failed)?;
+            let mut changes = std::pin::pin!(changes);
+            while let Some(change) = changes.try_next().await.map_err(on_failed)? {
+                let current = self.current(&change, &mut shapes).await?;
+                form.change(out, &change, survivor, &current)?;
+            }
+            form.end(out, transaction)?;
+        }
+        form.sequences(out, self.node, survivor, &sequences)?;
+        Ok(summary)
+    }
+
+    /// What the survivor has in the place of a lost change.
+    async fn current(
+        &self,
+        change: &LostChange,
+        shapes: &mut HashMap<i32, Option<TableShape>>,
+    ) -> Result<Current, LostError> {
+        let (Some((survivor, session)), Some(table)) = (self.survivor, change.table) else {
+            return Ok(Current::Unknown);
+        };
+        let failed = LostError::database(survivor, "reading current values");
+        if let std::collections::hash_map::Entry::Vacant(entry) = shapes.entry(table) {
+            let (schema, name) = &change.name;
+            let shape = TableShape::read(session, session.server_version(), schema, name, &change.index)
+                .await
+                .map_err(failed)?;
+            entry.insert(shape);
+        }
+        let Some(Some(shape)) = shapes.get(&table) else {
+            return Ok(Current::Unknown);
+        };
+        if matches!(change.kind, ChangeKind::Truncate | ChangeKind::Script) {
+            return Ok(Current::Unknown);
+        }
+        let key: Values = if change.key.is_empty() {
+            let names: Vec<&str> = shape.key_names().collect();
+            change
+                .new
+                .iter()
+                .filter(|(column, _)| names.contains(&column.as_str()))
+                .cloned()
+                .collect()
+        } else {
+            change.key.clone()
+        };
+        let columns: Vec<&str> = match change.kind {
+            ChangeKind::Delete => shape.columns.iter().map(|column| column.name.as_str()).collect(),
+            _ => change.new.iter().map(|(column, _)| column.as_str()).collect(),
+        };
+        Ok(lost::current_values(session, shape, &key, &columns)
+            .await
+            .map_err(failed)?
+            .map_or(Current::Absent, Current::Row))
+    }
+
+    async fn sequences(&self) -> Result<Vec<LostSequence>, LostError> {
+        let Some((survivor, session)) = self.survivor else {
+            return Ok(Vec::new());
+        };
+        let mut differing = Vec::new();
+        for set in &self.failover.sets {
+            let there = copy::sequences(self.failed, self.cluster, *set)
+                .await
+                .map_err(LostError::database(self.node, "reading its sequences"))?;
+            let here = copy::sequences(session, self.cluster, *set)
+                .await
+                .map_err(LostError::database(survivor, "reading sequences"))?;
+            let common: Vec<_> = there
+                .into_iter()
+                .filter(|sequence| {
+                    here.iter()
+                        .any(|other| other.id == sequence.id && other.qualified() == sequence.qualified())
+                })
+                .collect();
+            let failed = copy::sequence_values(self.failed, &common)
+                .await
+                .map_err(LostError::database(self.node, "reading its sequences"))?;
+            let now = copy::sequence_values(session, &common)
+                .await
+                .map_err(LostError::database(survivor, "reading sequences"))?;
+            for ((sequence, failed), survivor) in common.into_iter().zip(failed).zip(now) {
+                // A value behind the survivor's is no loss.
+                if failed > survivor {
+                    differing.push(LostSequence {
+                        name: sequence.qualified(),
+                        id: sequence.id,
+                        failed,
+                        survivor,
+                    });
+                }
+            }
+        }
+        Ok(differing)
+    }
+}
+
+/// What the survivor has now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Current {
+    /// It cannot be asked, or it makes no sense to.
+    Unknown,
+    /// No such row.
+    Absent,
+    /// Values of the columns in question.
+    Row(Values),
+}
+
+/// A transaction, as JSON.
+#[derive(Debug, Serialize)]
+struct TransactionLine<'a> {
+    transaction: i64,
+    committed: &'a Option<String>,
+    not_before: &'a Option<String>,
+    not_after: &'a Option<String>,
+    changes: i64,
+}
+
+impl<'a> From<&'a LostTransaction> for TransactionLine<'a> {
+    fn from(transaction: &'a LostTransaction) -> Self {
+        Self {
+            transaction: transaction.txid,
+            committed: &transaction.committed,
+            not_before: &transaction.not_before,
+            not_after: &transaction.not_after,
+            changes: transaction.changes,
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! What only a failed node has: its log rows that no survivor saw.
+//!
+//! A failover leaves `tl_failover` on every survivor, with the snapshot of the newest SYNC of the failed node that any of
+//! them had: exactly that is in their data. Log rows of transactions which that snapshot does not see are lost; the
+//! failed node still has all of them, because its cleanup waits for confirmations that never came.
+
+use futures_util::{Stream, TryStreamExt};
+use tokio_postgres::{Client, Row};
+
+use crate::equality::TableShape;
+use crate::{Cluster, quote_ident};
+
+/// A transaction that no survivor had.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LostTransaction {
+    /// Its id on the failed node.
+    pub txid: i64,
+    /// When it committed, where the server keeps that (`track_commit_timestamp`); ISO form, UTC.
+    pub committed: Option<String>,
+    /// Time of the newest SYNC of the failed node that does not see it.
+    pub not_before: Option<String>,
+    /// Time of the oldest one that does.
+    pub not_after: Option<String>,
+    /// Rows it wrote to the log, of the sets in question.
+    pub changes: i64,
+}
+
+/// Kind of a lost change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// A row was inserted.
+    Insert,
+    /// A row was changed.
+    Update,
+    /// A row was deleted.
+    Delete,
+    /// The table was truncated.
+    Truncate,
+    /// A statement of a script; it concerns no table in particular.
+    Script,
+}
+
+/// Columns with values as text.
+pub type Values = Vec<(String, Option<String>)>;
+
+/// One lost change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LostChange {
+    /// `log_actionseq`: the order in which changes were made.
+    pub action: i64,
+    /// What it was.
+    pub kind: ChangeKind,
+    /// `tab_id`; None of a script.
+    pub table: Option<i32>,
+    /// Its set.
+    pub set: Option<i32>,
+    /// Unquoted schema and name.
+    pub name: (String, String),
+    /// Identifying index.
+    pub index: String,
+    /// New values: all of an inserted row, the changed ones of an updated row. Of a script, its text.
+    pub new: Values,
+    /// Old key of an updated or deleted row.
+    pub key: Values,
+}
+
+/// The condition that finds the lost rows: `$1` snapshot, `$2` sets.
+const LOST: &str = "l.log_txid >= pg_catalog.txid_snapshot_xmin($1::text::pg_catalog.txid_snapshot)
+     and not pg_catalog.txid_visible_in_snapshot(l.log_txid, $1::text::pg_catalog.txid_snapshot)
+     and l.log_origin = (select last_value from @NAMESPACE@.sl_local_node_id)";
+
+/// All lost rows of both log tables, and scripts.
+fn lost_rows(columns: &str, script_columns: &str) -> String {
+    let of = |table: &str| {
+        format!(
+            "select {columns} from @NAMESPACE@.{table} l join @NAMESPACE@.sl_table t on t.tab_id = l.log_tableid
+              where {LOST} and t.tab_set = any ($2::pg_catalog.int4[])"
+        )
+    };
+    format!(
+        "{} union all {} union all select {script_columns} from @NAMESPACE@.sl_log_script l where {LOST} and l.log_cmdtype = 'S'",
+        of("sl_log_1"),
+        of("sl_log_2")
+    )
+}
+
+/// The lost transactions, in the order of their last change, which is about that of their commits.
+///
+/// # Errors
+/// Any database error.
+pub async fn transactions(
+    failed: &Client,
+    cluster: &Cluster,
+    snapshot: &str,
+    sets: &[i32],
+) -> Result<Vec<LostTransaction>, tokio_postgres::Error> {
+    let tracked: bool = failed
+        .query_one(
+            "select pg_catalog.current_setting('track_commit_timestamp')::pg_catalog.bool",
+            &[],
+        )
+        .await?
+        .try_get(0)?;
+    let iso = |expression: &str| {
+        format!("pg_catalog.to_char({expression} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+    };
+    let committed = if tracked {
+        iso("pg_catalog.pg_xact_commit_timestamp((x.txid % 4294967296)::pg_catalog.text::pg_catalog.xid)")
+    } else {
+        "null::pg_catalog.text".to_owned()
+    };
+    let sql = cluster.sql(&format!(
+        "select x.txid, {committed}, {}, {}, x.changes
+           from (select r.txid, count(*) as changes, max(r.action) as last_action
+                   from ({}) r group by 1) x
+           left join lateral (
+                select max(e.ev_timestamp) filter (where not v.seen) as before, min(e.ev_timestamp) filter (where v.seen) as after
+                  from @NAMESPACE@.sl_event e
+                 cross join lateral (select pg_catalog.txid_visible_in_snapshot(x.txid, e.ev_snapshot)) as v (seen)
+                 where e.ev_type = 'SYNC' and e.ev_origin = (select last_value from @NAMESPACE@.sl_local_node_id)
+                ) s on true
+          order by x.last_action",
+        iso("s.before"),
+        iso("s.after"),
+        lost_rows("l.log_txid as txid, l.log_actionseq as action", "l.log_txid, l.log_actionseq"),
+    ));
+    failed
+        .query(&sql, &[&snapshot, &sets])
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(LostTransaction {
+                txid: row.try_get(0)?,
+                committed: row.try_get(1)?,
+                not_before: row.try_get(2)?,
+                not_after: row.try_get(3)?,
+                changes: row.try_get(4)?,
+            })
+        })
+        .collect()
+}
+
+/// The changes of one lost transaction in the order in which they were made, as a stream.
+///
+/// # Errors
+/// Any database error.
+pub async fn changes(
+    failed: &Client,
+    cluster: &Cluster,
+    snapshot: &str,
+    sets: &[i32],
+    txid: i64,
+) -> Result<impl Stream<Item = Result<LostChange, tokio_postgres::Error>> + use<>, tokio_postgres::Error> {
+    let sql = cluster.sql(&format!(
+        "select * from ({}) r where r.txid = $3 order by r.action",
+        lost_rows(
+            "l.log_txid as txid, l.log_actionseq as action, l.log_cmdtype::pg_catalog.text as kind, l.log_cmdupdncols as columns,
+             l.log_cmdargs as args, t.tab_id, t.tab_set, t.tab_nspname::pg_catalog.text, t.tab_relname::pg_catalog.text,
+             t.tab_idxname::pg_catalog.text",
+            "l.log_txid, l.log_actionseq, l.log_cmdtype::pg_catalog.text, 0, l.log_cmdargs, null::pg_catalog.int4,
+             null::pg_catalog.int4, '', '', ''"
+        )
+    ));
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&snapshot, &sets, &txid];
+    let rows = failed.query_raw(&sql, parameters).await?;
+    Ok(rows.and_then(|row| std::future::ready(read(&row))))
+}
+
+fn read(row: &Row) -> Result<LostChange, tokio_postgres::Error> {
+    let kind: String = row.try_get(2)?;
+    let columns: Option<i32> = row.try_get(3)?;
+    let args: Vec<Option<String>> = row.try_get(4)?;
+    let columns = usize::try_from(columns.unwrap_or(0)).unwrap_or(0);
+    let pairs = |args: &[Option<String>]| -> Values {
+        args.chunks(2)
+            .map(|pair| (pair[0].clone().unwrap_or_default(), pair.get(1).cloned().flatten()))
+            .collect()
+    };
+    let (kind, new, key) = match kind.as_str() {
+        "I" => (ChangeKind::Insert, pairs(&args), Vec::new()),
+        "U" => {
+            let (new, key) = args.split_at((columns * 2).min(args.len()));
+            (ChangeKind::Update, pairs(new), pairs(key))
+        }
+        "D" => (ChangeKind::Delete, Vec::new(), pairs(&args)),
+        "T" => (ChangeKind::Truncate, Vec::new(), Vec::new()),
+        _ => (
+            ChangeKind::Script,
+            vec![("statement".to_owned(), args.into_iter().next().flatten())],
+            Vec::new(),
+        ),
+    };
+    Ok(LostChange {
+        action: row.try_get(1)?,
+        kind,
+        table: row.try_get(5)?,
+        set: row.try_get(6)?,
+        name: (row.try_get(7)?, row.try_get(8)?),
+        index: row.try_get(9)?,
+        new,
+        key,
+    })
+}
+
+/// The values that a survivor has now in `columns` of the row with this key; None: it has no such row.
+///
+/// # Errors
+/// Any database error.
+pub async fn current_values(
+    survivor: &Client,
+    shape: &TableShape,
+    key: &Values,
+    columns: &[&str],
+) -> Result<Option<Values>, tokio_postgres::Error> {
+    let known: Vec<&str> = columns
+        .iter()
+        .copied()
+        .filter(|name| shape.column(name).is_some())
+        .collect();
+    let texts: Vec<String> = known
+        .iter()
+        .map(|name| {
+            let name = quote_ident(name);
+            format!("case when {name} is distinct from null then pg_catalog.concat({name}) end")
+        })
+        .collect();
+    let mut conditions = Vec::new();
+    let mut values: Vec<&str> = Vec::new();
+    for (name, value) in key {
+        let (Some(column), Some(value)) = (shape.column(name), value) else {
+            continue;
+        };
+        values.push(value);
+        conditions.push(format!(
+            "{} {} ($1::pg_catalog.text[])[{}]::{}",
+            quote_ident(name),
+            column.equals.as_deref().unwrap_or("="),
+            values.len(),
+            column.type_name
+        ));
+    }
+    if conditions.is_empty() {
+        return Ok(None);
+    }
+    let sql = format!(
+        "select array[{}]::pg_catalog.text[] from only {} where {}",
+        texts.join(", "),
+        shape.qualified(),
+        conditions.join(" and ")
+    );
+    let Some(row) = survivor.query_opt(&sql, &[&values]).await? else {
+        return Ok(None);
+    };
+    let texts: Vec<Option<String>> = row.try_get(0)?;
+    Ok(Some(known.iter().map(|name| (*name).to_owned()).zip(texts).collect()))
+}
+
+/// A sequence whose value on the failed node differs from the survivor's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostSequence {
+    /// Quoted name.
+    pub name: String,
+    /// `seq_id`.
+    pub id: i32,
+    /// Its value there.
+    pub failed: i64,
+    /// Its value here.
+    pub survivor: i64,
+}
+
+/// The statement that does a lost change again; scripts and truncations as comments, because they do more than that.
+#[must_use]
+pub fn statement(change: &LostChange) -> String {
+    let (schema, name) = &change.name;
+    let table = format!("{}.{}", quote_ident(schema), quote_ident(name));
+    let value = |value: &Option<String>| value.as_deref().map_or_else(|| "null".to_owned(), crate::quote_literal);
+    let condition = || {
+        let parts: Vec<String> = change
+            .key
+            .iter()
+            .map(|(column, text)| format!("{} = {}", quote_ident(column), value(text)))
+            .collect();
+        parts.join(" and ")
+    };
+    match change.kind {
+        ChangeKind::Insert => {
+            let columns: Vec<String> = change.new.iter().map(|(column, _)| quote_ident(column)).collect();
+            let values: Vec<String> = change.new.iter().map(|(_, text)| value(text)).collect();
+            format!(
+                "insert into {table} ({}) values ({});",
+                columns.join(", "),
+                values.join(", ")
+            )
+        }
+        ChangeKind::Update if change.new.is_empty() => format!("-- update of {table} that changed nothing"),
+        ChangeKind::Update => {
+            let parts: Vec<String> = change
+                .new
+                .iter()
+                .map(|(column, text)| format!("{} = {}", quote_ident(column), value(text)))
+                .collect();
+            format!("update only {table} set {} where {};", parts.join(", "), condition())
+        }
+        ChangeKind::Delete => format!("delete from only {table} where {};", condition()),
+        ChangeKind::Truncate => format!("-- truncate only {table};"),
+        ChangeKind::Script => {
+            let text = change
+                .new
+                .first()
+                .and_then(|(_, text)| text.as_deref())
+                .unwrap_or_default();
+            let lines: Vec<String> = text.lines().map(|line| format!("-- {line}")).collect();
+            lines.join("\n")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(kind: ChangeKind, new: &[(&str, Option<&str>)], key: &[(&str, Option<&str>)]) -> LostChange {
+        let values = |values: &[(&str, Option<&str>)]| -> Values {
+            values
+                .iter()
+                .map(|(c, v)| ((*c).to_owned(), v.map(str::to_owned)))
+                .collect()
+        };
+        LostChange {
+            action: 1,
+            kind,
+            table: Some(1),
+            set: Some(1),
+            name: ("public".to_owned(), "a\"b".to_owned()),
+            index: "pkey".to_owned(),
+            new: values(new),
+            key: values(key),
+        }
+    }
+
+    #[test]
+    fn statements_quote_what_they_hold() {
+        let insert = change(
+            ChangeKind::Insert,
+            &[("id", Some("1")), ("v", Some("it's \\")), ("n", None)],
+            &[],
+        );
+        assert_eq!(
+            statement(&insert),
+            "insert into \"public\".\"a\"\"b\" (\"id\", \"v\", \"n\") values ('1', E'it''s \\\\', null);"
+        );
+        let update = change(
+            ChangeKind::Update,
+            &[("v", None)],
+            &[("id", Some("1")), ("k", Some("x"))],
+        );
+        assert_eq!(
+            statement(&update),
+            "update only \"public\".\"a\"\"b\" set \"v\" = null where \"id\" = '1' and \"k\" = 'x';"
+        );
+        let script = change(
+            ChangeKind::Script,
+            &[("statement", Some("drop table x;\ndrop table y;"))],
+            &[],
+        );
+        assert_eq!(statement(&script), "-- drop table x;\n-- drop table y;");
+    }
+}

@@ -1,0 +1,216 @@
+//! What is asked of, and done to, a node that comes back after it was given up.
+
+use tokio_postgres::Client;
+
+use crate::Cluster;
+use crate::admin::{Call, Locks};
+use crate::configuration::PathRow;
+
+/// A failover as a survivor remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failover {
+    /// Newest event of the failed node that the survivors had.
+    pub seqno: i64,
+    /// What the survivors have of its changes; None: it never made a SYNC.
+    pub snapshot: Option<String>,
+    /// Node that took its sets over.
+    pub successor: i32,
+    /// Those sets.
+    pub sets: Vec<i32>,
+    /// When, in ISO form.
+    pub at: String,
+}
+
+/// The newest failover of a node that this node remembers.
+///
+/// # Errors
+/// Any database error.
+pub async fn failover_of(
+    survivor: &Client,
+    cluster: &Cluster,
+    failed: i32,
+) -> Result<Option<Failover>, tokio_postgres::Error> {
+    if !has_table(survivor, cluster, "tl_failover").await? {
+        return Ok(None);
+    }
+    let sql = cluster.sql(
+        "select fo_seqno, fo_snapshot, fo_successor, fo_sets,
+                pg_catalog.to_char(fo_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
+           from @NAMESPACE@.tl_failover where fo_failed = $1 order by fo_at desc limit 1",
+    );
+    let Some(row) = survivor.query_opt(&sql, &[&failed]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Failover {
+        seqno: row.try_get(0)?,
+        snapshot: row.try_get(1)?,
+        successor: row.try_get(2)?,
+        sets: row.try_get(3)?,
+        at: row.try_get(4)?,
+    }))
+}
+
+/// Whether the node's schema has this table of ours.
+async fn has_table(client: &Client, cluster: &Cluster, table: &str) -> Result<bool, tokio_postgres::Error> {
+    let name = format!("{}.{table}", cluster.namespace());
+    client
+        .query_one(
+            "select pg_catalog.to_regclass($1::pg_catalog.text) is not null",
+            &[&name],
+        )
+        .await?
+        .try_get(0)
+}
+
+/// Whether a node can be taken back: it has what [`crate::admin::return_to_cluster`] calls.
+///
+/// # Errors
+/// Any database error.
+pub async fn can_return(client: &Client, cluster: &Cluster) -> Result<bool, tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "select exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                         where n.nspname = @CLUSTER@ and p.proname = 'tl_takeoversets')",
+    );
+    client.query_one(&sql, &[]).await?.try_get(0)
+}
+
+/// Fences a set on a node that takes itself for its origin; true if it is fenced now.
+///
+/// # Errors
+/// Any database error, among them a writer that does not let go of a table in time.
+pub async fn fence(node: &Client, cluster: &Cluster, set: i32, new_origin: i32) -> Result<bool, tokio_postgres::Error> {
+    let sql = cluster.sql("select @NAMESPACE@.tl_fence_set($1, $2, 'failed over')");
+    node.query_one(&sql, &[&set, &new_origin]).await?.try_get(0)
+}
+
+/// Ends the sessions that may still write to the set; a line about each.
+///
+/// # Errors
+/// Any database error.
+pub async fn end_writers(node: &Client, cluster: &Cluster, set: i32) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = cluster.sql("select w from @NAMESPACE@.tl_endWritersOf($1) as w");
+    node.query(&sql, &[&set])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect()
+}
+
+/// Opens the transaction in which a node returns: both locks, not waited for longer than ten seconds.
+///
+/// # Errors
+/// Any database error.
+pub async fn begin_with_locks(client: &Client, cluster: &Cluster) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute("begin; set local lock_timeout to '10s'; set local idle_in_transaction_session_timeout to '60s'")
+        .await?;
+    let tables: Vec<String> = Locks::EventAndConfig
+        .tables()
+        .iter()
+        .map(|table| format!("{}.{table}", cluster.namespace()))
+        .collect();
+    client.batch_execute(&format!("lock table {}", tables.join(", "))).await
+}
+
+/// The newest number this node has given to an event, whether the event is still there or not.
+///
+/// # Errors
+/// Any database error.
+pub async fn last_event_number(client: &Client, cluster: &Cluster) -> Result<i64, tokio_postgres::Error> {
+    let sql = cluster.sql("select last_value::int8 from @NAMESPACE@.sl_event_seq");
+    client.query_one(&sql, &[]).await?.try_get(0)
+}
+
+/// The call that makes a path known here without an event, for when it is needed again.
+#[must_use]
+pub fn remember_path(cluster: &Cluster, path: &PathRow) -> Call {
+    Call::store_path(cluster, "storePath_int", path)
+}
+
+/// The call that stores a path on its client, with the event for the others.
+#[must_use]
+pub fn store_path(cluster: &Cluster, path: &PathRow) -> Call {
+    Call::store_path(cluster, "storePath", path)
+}
+
+/// Has the next copies of the sets keep the rows that are equal.
+///
+/// # Errors
+/// Any database error.
+pub async fn keep_rows(node: &Client, cluster: &Cluster, sets: &[i32]) -> Result<(), tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "insert into @NAMESPACE@.tl_keep_rows (kr_set) select pg_catalog.unnest($1::pg_catalog.int4[])
+             on conflict (kr_set) do nothing",
+    );
+    node.execute(&sql, &[&sets]).await?;
+    Ok(())
+}
+
+/// Has the next copies of the sets begin from nothing.
+///
+/// # Errors
+/// Any database error.
+pub async fn keep_nothing(node: &Client, cluster: &Cluster, sets: &[i32]) -> Result<(), tokio_postgres::Error> {
+    let sql = cluster.sql("delete from @NAMESPACE@.tl_keep_rows where kr_set = any ($1)");
+    node.execute(&sql, &[&sets]).await?;
+    Ok(())
+}
+
+/// Whether this node knows `other` as an active node.
+///
+/// # Errors
+/// Any database error.
+pub async fn knows_node(node: &Client, cluster: &Cluster, other: i32) -> Result<bool, tokio_postgres::Error> {
+    let sql = cluster.sql("select exists (select from @NAMESPACE@.sl_node where no_id = $1 and no_active)");
+    node.query_one(&sql, &[&other]).await?.try_get(0)
+}
+
+/// The newest event of this node that `receiver` has confirmed, as far as this node knows; 0: none.
+///
+/// # Errors
+/// Any database error.
+pub async fn confirmed_by(node: &Client, cluster: &Cluster, receiver: i32) -> Result<i64, tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "select coalesce(max(c.con_seqno), 0) from @NAMESPACE@.sl_confirm c, @NAMESPACE@.sl_local_node_id l
+          where c.con_origin = l.last_value and c.con_received = $1",
+    );
+    node.query_one(&sql, &[&receiver]).await?.try_get(0)
+}
+
+/// How far this node's subscription to a set is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The node has not heard of it.
+    None,
+    /// The copy is to come, or going on.
+    Copying,
+    /// The copy is done and the stream has been joined.
+    Joined,
+}
+
+/// How far this node's subscription to a set is.
+///
+/// # Errors
+/// Any database error.
+pub async fn progress(node: &Client, cluster: &Cluster, set: i32) -> Result<Progress, tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "select b.sub_active and exists (select from @NAMESPACE@.sl_setsync y where y.ssy_setid = b.sub_set)
+           from @NAMESPACE@.sl_subscribe b, @NAMESPACE@.sl_local_node_id l
+          where b.sub_set = $1 and b.sub_receiver = l.last_value",
+    );
+    Ok(match node.query_opt(&sql, &[&set]).await? {
+        None => Progress::None,
+        Some(row) if row.try_get(0)? => Progress::Joined,
+        Some(_) => Progress::Copying,
+    })
+}
+
+/// Sets of which this node has tables, as they were before it returned.
+///
+/// # Errors
+/// Any database error.
+pub async fn held_sets(node: &Client, cluster: &Cluster) -> Result<Vec<i32>, tokio_postgres::Error> {
+    let sql = cluster
+        .sql("select tab_set from @NAMESPACE@.sl_table union select seq_set from @NAMESPACE@.sl_sequence order by 1");
+    node.query(&sql, &[]).await?.iter().map(|row| row.try_get(0)).collect()
+}
