@@ -11,8 +11,11 @@ use crate::console::Console;
 use crate::demo::{self, DemoOptions};
 use crate::exit::Exit;
 use crate::failover::{self, FailoverArguments};
+use crate::lost::{self, LostArguments, LostError};
+use crate::rejoin::{self, RejoinArguments, RejoinError};
 use crate::status::{self, StatusArguments};
 use crate::switch::{self, SwitchArguments};
+use crate::verify::{self, VerifyArguments, VerifyError};
 use crate::view::{ClusterView, DiscoveryError};
 
 /// The operator's tool of a Trunkline cluster.
@@ -54,6 +57,20 @@ enum Command {
     Switch(SwitchArguments),
     /// Gives lost nodes up and makes a surviving node the origin of their sets.
     Failover(FailoverArguments),
+    /// Lists the transactions of a failed node that no survivor had, with what the new origin has in their place.
+    ///
+    /// Exit code 0 if nothing is lost, 8 if something is.
+    Lost(LostArguments),
+    /// Takes a failed node back as a subscriber: what is equal stays, what differs is copied, what is lost is saved.
+    ///
+    /// May be interrupted anywhere and run again. Exit code 0 when the node receives its sets, 3 if it was refused before
+    /// anything was changed, 6 if it must be run again.
+    Rejoin(RejoinArguments),
+    /// Compares subscribers with their origins, row by row and at one and the same SYNC, while all go on working.
+    ///
+    /// Each side computes checksums of its rows; only where they differ keys are looked at. Exit code 0 if all is equal,
+    /// 8 if something differs.
+    Verify(VerifyArguments),
     /// Builds a cluster of three throwaway nodes, works on it under load and proves that all nodes are equal.
     ///
     /// Needs the PostgreSQL server programs (with contrib): `TRUNKLINE_PGBIN`, `pg_config` and the usual places are
@@ -74,6 +91,15 @@ pub(crate) enum CommandError {
     /// No node of the cluster could be found.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    /// Listing losses.
+    #[error(transparent)]
+    Lost(#[from] LostError),
+    /// Taking a node back.
+    #[error(transparent)]
+    Rejoin(#[from] RejoinError),
+    /// Comparing nodes.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
     /// The demo.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -83,7 +109,8 @@ impl CommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::Configuration(_) => Exit::Usage,
-            Self::Discovery(_) | Self::Demo(_) => Exit::Failed,
+            Self::Rejoin(error) => error.exit(),
+            Self::Discovery(_) | Self::Lost(_) | Self::Verify(_) | Self::Demo(_) => Exit::Failed,
         }
     }
 }
@@ -125,6 +152,9 @@ async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         Command::Check(arguments) => Ok(check::run(&arguments, &target.console(), target.view().await).await),
         Command::Switch(arguments) => switch::run(&arguments, &target.console(), target.view().await?).await,
         Command::Failover(arguments) => failover::run(&arguments, &target.console(), target.view().await?).await,
+        Command::Lost(arguments) => Ok(lost::run(&arguments, &target.console(), &target.view().await?).await?),
+        Command::Rejoin(arguments) => Ok(rejoin::run(&arguments, &target.console(), target.view().await?).await?),
+        Command::Verify(arguments) => Ok(verify::run(&arguments, &target.console(), &target.view().await?).await?),
         Command::Demo { keep } => Ok(if demo::run(&DemoOptions { keep }).await? {
             Exit::Done
         } else {
@@ -154,7 +184,9 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
+        // The driver's prefix, which our own texts leave out.
+        let cause_text = cause_text.strip_prefix("db error: ").unwrap_or(&cause_text);
+        if !text.ends_with(cause_text) {
             text = format!("{text}: {cause_text}");
         }
         source = cause.source();

@@ -14,12 +14,15 @@ mod exit;
 mod failover;
 mod finding;
 mod hooks;
+mod lost;
 mod proof;
+mod rejoin;
 mod script;
 mod status;
 mod stop;
 mod switch;
 pub mod throwaway;
+mod verify;
 mod view;
 
 pub use exit::Exit;

@@ -28,6 +28,7 @@ mod operator_status;
 mod operator_switch;
 mod partitions;
 mod quoted_names;
+mod rejoin;
 mod replica_triggers;
 mod sets;
 mod slonik_clone;

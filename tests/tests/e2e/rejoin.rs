@@ -1,0 +1,241 @@
+//! What a failed origin alone had is listed exactly, and it comes back without a copy.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::Rng;
+use trunkline_tests::{Cluster, PATIENCE, SlonctlRun, Writers, run_slonctl, shared_throwaway, test_seed, wait_until};
+
+/// Nodes 1 to 3, set 1 from node 1 to both others.
+async fn three_nodes(test: &str) -> Cluster {
+    let cluster = Cluster::new(test, 3).await;
+    Writers::prepare(&cluster, 1).await;
+    cluster.establish().await;
+    cluster
+        .create_set(1, 1, &Writers::TABLE_NAMES, &Writers::SEQUENCE_NAMES)
+        .await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.subscribe(1, 1, 1, 3).await;
+    cluster.caught_up().await;
+    cluster
+}
+
+/// Runs slonctl, which is told how to reach nodes 2 and 1.
+async fn slonctl(cluster: &Cluster, arguments: &[&str]) -> SlonctlRun {
+    let mut all = vec![
+        "--cluster",
+        cluster.name().name(),
+        "--conninfo",
+        &cluster.node(2).conninfo,
+        "--conninfo",
+        &cluster.node(1).conninfo,
+    ];
+    all.extend(arguments);
+    run_slonctl(&all).await
+}
+
+/// Starts the slon of node 1 once the node has the cluster's configuration.
+async fn start_slon_when_returned(cluster: &Cluster) {
+    let node = cluster.connect(1).await;
+    wait_until("node 1 takes node 2 for the origin of set 1", PATIENCE, async || {
+        let origin: i32 = node
+            .value(&cluster.sql("select set_origin from @NAMESPACE@.sl_set"))
+            .await;
+        if origin == 2 {
+            Ok(())
+        } else {
+            Err(format!("it takes node {origin}"))
+        }
+    })
+    .await;
+    cluster.start_slon(1);
+}
+
+/// Ids of the rows of `journal` that a file of lost transactions inserts.
+fn lost_ids(lines: &[serde_json::Value]) -> BTreeSet<i64> {
+    lines
+        .iter()
+        .filter(|line| line["change"] == "insert" && line["table"] == "public.journal")
+        .map(|line| line["new"]["id"].as_str().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// The JSON lines among the files in a directory.
+fn saved_lines(directory: &Path) -> Vec<serde_json::Value> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            lines.extend(
+                text.lines()
+                    .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()),
+            );
+        }
+    }
+    lines
+}
+
+fn directory(test: &str) -> std::path::PathBuf {
+    let path = shared_throwaway().path().join(test);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_failed_origin_lists_what_it_alone_had_and_comes_back_without_a_copy() {
+    let cluster = three_nodes("rejoin_exact").await;
+    cluster.kill_slon(1);
+    let failed = cluster.connect(1).await;
+    failed
+        .run(
+            "begin; insert into journal (writer, account, note) values (7, 1, E'it''s \\\\ lost'); update accounts set balance = -1 where id = 2; commit;
+             delete from accounts where id = 3; update pairs set label = label",
+        )
+        .await;
+    cluster.slonik("failover (id = 1, backup node = 2);").await.succeeds();
+    cluster
+        .run(
+            2,
+            "update accounts set balance = 77 where id = 2; insert into journal (writer) values (8)",
+        )
+        .await;
+
+    slonctl(&cluster, &["lost", "--node", "1"])
+        .await
+        .exits(8)
+        .says("2 transactions with 3 changes are lost")
+        .says("public.accounts  update  id = \"2\"  -> balance = \"-1\"")
+        .says("node 2 has balance = \"77\"");
+    let run = slonctl(&cluster, &["--json", "lost", "--node", "1"]).await.exits(8);
+    let changes: Vec<String> = run
+        .json()
+        .iter()
+        .filter_map(|line| Some(format!("{} {}", line["table"].as_str()?, line["change"].as_str()?)))
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            "public.journal insert",
+            "public.accounts update",
+            "public.accounts delete"
+        ]
+    );
+    let sql = slonctl(&cluster, &["lost", "--node", "1", "--sql"]).await.exits(8);
+    assert!(sql.stdout.contains("'it''s \\\\ lost'"), "{}", sql.transcript());
+
+    let before: i64 = failed.value("select min(xmin::text::int8) from accounts").await;
+    let saved = directory("rejoin_exact");
+    let save = saved.to_str().unwrap();
+    let arguments = ["rejoin", "--node", "1", "--save", save];
+    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), start_slon_when_returned(&cluster));
+    run.exits(0).says("has rejoined: it receives set 1");
+    assert_eq!(lost_ids(&saved_lines(&saved)).len(), 1);
+    cluster.assert_all_equal().await;
+    // Rows that were equal are the same rows still.
+    assert_eq!(
+        before,
+        failed.value::<i64>("select min(xmin::text::int8) from accounts").await
+    );
+    slonctl(&cluster, &["verify"]).await.exits(0);
+
+    // And it is as good as any other: the set moves back.
+    cluster.move_set(1, 2, 1).await;
+    cluster.run(1, "update accounts set balance = balance + 1").await;
+    cluster.assert_all_equal().await;
+    slonctl(&cluster, &["lost", "--node", "1"])
+        .await
+        .exits(1)
+        .says("has taken part in the cluster again");
+}
+
+#[tokio::test]
+async fn writers_on_a_failed_origin_lose_nothing_unlisted_and_rejoin_may_be_interrupted() {
+    let seed = test_seed("writers_on_a_failed_origin_lose_nothing_unlisted_and_rejoin_may_be_interrupted");
+    let cluster = three_nodes("rejoin_load").await;
+    let writers = Writers::start(&cluster, &[1, 2], 3, Duration::from_millis(4), seed);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.kill_slon(1);
+    // They go on writing to the old origin: nobody there knows yet.
+    cluster
+        .slonik("failover (id = 1, backup node = 2); drop node (id = 1, event node = 2);")
+        .await
+        .succeeds();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let saved = directory("rejoin_load");
+    let save = saved.to_str().unwrap();
+    let mut random = seed.generator(9);
+    for _ in 0..4 {
+        let time = Duration::from_millis(random.random_range(50..600));
+        let arguments = ["rejoin", "--node", "1", "--save", save, "--end-writers"];
+        // The program is killed when the time is over.
+        let _ = tokio::time::timeout(time, slonctl(&cluster, &arguments)).await;
+    }
+    let arguments = ["rejoin", "--node", "1", "--save", save, "--end-writers"];
+    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), start_slon_when_returned(&cluster));
+    run.exits(0);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let outcome = writers.finish().await;
+    cluster.caught_up().await;
+    let there: BTreeSet<i64> = cluster
+        .connect(2)
+        .await
+        .column("select id from journal")
+        .await
+        .into_iter()
+        .collect();
+    let listed = lost_ids(&saved_lines(&saved));
+    assert!(!listed.is_empty(), "nothing was lost, nothing was shown");
+    let missing: Vec<&i64> = outcome
+        .acknowledged
+        .iter()
+        .filter(|id| !there.contains(id) && !listed.contains(id))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "acknowledged, but neither on node 2 nor listed: {missing:?}"
+    );
+    let invented: Vec<&i64> = listed.iter().filter(|id| !outcome.acknowledged.contains(id)).collect();
+    assert!(invented.is_empty(), "listed, but never acknowledged: {invented:?}");
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test]
+async fn rejoin_refuses_what_it_must_and_full_copies_everything() {
+    let cluster = three_nodes("rejoin_full").await;
+    slonctl(&cluster, &["rejoin", "--node", "1"])
+        .await
+        .exits(3)
+        .says("is the origin of set 1");
+    slonctl(&cluster, &["lost", "--node", "1"])
+        .await
+        .exits(1)
+        .says("remembers a failover of node 1");
+    cluster.kill_slon(1);
+    cluster.slonik("failover (id = 1, backup node = 2);").await.succeeds();
+    let writer = cluster.connect(1).await;
+    writer.run("begin; update accounts set balance = 5 where id = 1").await;
+    slonctl(&cluster, &["rejoin", "--node", "1", "--save", "/nowhere"])
+        .await
+        .exits(3)
+        .says("--end-writers");
+    writer.run("commit").await;
+    slonctl(&cluster, &["rejoin", "--node", "1", "--save", "/nowhere"])
+        .await
+        .exits(3)
+        .says("nothing has been changed");
+    let saved = directory("rejoin_full");
+    let save = saved.to_str().unwrap();
+    slonctl(&cluster, &["rejoin", "--node", "1", "--save", save, "--wait", "1"])
+        .await
+        .exits(6)
+        .says("no slon serves node 1");
+    cluster.start_slon(1);
+    slonctl(&cluster, &["rejoin", "--node", "1", "--save", save, "--full"])
+        .await
+        .exits(0)
+        .says("all rows are copied");
+    cluster.assert_all_equal().await;
+}
