@@ -1,7 +1,7 @@
 # Thin names over cargo. Cargo itself does the work: see CONTRIBUTING.md.
 CARGO ?= cargo
 
-.PHONY: build demo test test-pg lint fmt doc soak fuzz
+.PHONY: build demo test test-pg lint fmt doc soak fuzz rejoin-figures
 
 build:                     ## the three programs, optimised: target/release/{slon,slonik,slonctl}
 	$(CARGO) build --release --workspace --bins
@@ -29,6 +29,9 @@ fuzz:                      ## any bytes as a script, for FUZZ seconds: cargo ins
 	mkdir -p fuzz/corpus/script
 	cp grammar/tests/corpus/*/*.slonik fuzz/corpus/script
 	$(CARGO) +nightly fuzz run script -- -max_total_time=$(FUZZ) -timeout=10
+
+rejoin-figures: build      ## a node that comes back against a fresh copy: 1 GB with 1,000 different rows
+	TRUNKLINE_TEST_REJOIN_MB=1024 $(CARGO) test --release -p trunkline-tests --test e2e -- --nocapture a_copy_of_differences
 
 lint:                      ## formatting, clippy, documentation: no warning passes
 	$(CARGO) fmt --all --check

@@ -1,0 +1,94 @@
+//! A copy that keeps what is equal: right under load, and quick.
+
+use std::time::Duration;
+
+use trunkline_tests::{Cluster, Writers, test_seed};
+
+/// Megabytes of the table whose copies are timed; `make rejoin-figures` asks for 1024.
+const SIZE_VARIABLE: &str = "TRUNKLINE_TEST_REJOIN_MB";
+
+/// Durations of the copies of set 1 that the slon of node 2 has logged, in order.
+fn copies(cluster: &Cluster) -> Vec<f64> {
+    cluster.with_slon(2, |slon| {
+        slon.log()
+            .lines()
+            .filter_map(|line| line.split_once("copy_set 1 done in ")?.1.split(' ').next()?.parse().ok())
+            .collect()
+    })
+}
+
+/// Has the next copy of set 1 to node 2 keep its rows.
+async fn keep_rows(cluster: &Cluster) {
+    cluster
+        .run(2, &cluster.sql("insert into @NAMESPACE@.tl_keep_rows (kr_set) values (1)"))
+        .await;
+}
+
+#[tokio::test]
+async fn a_copy_that_keeps_rows_is_right_under_load_whatever_was_there() {
+    let seed = test_seed("a_copy_that_keeps_rows_is_right_under_load_whatever_was_there");
+    let cluster = Cluster::new("keep_rows", 2).await;
+    Writers::prepare(&cluster, 1).await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &Writers::TABLE_NAMES, &Writers::SEQUENCE_NAMES).await;
+    let writers = Writers::start(&cluster, &[1], 2, Duration::from_millis(4), seed);
+    cluster.subscribe(1, 1, 1, 2).await;
+    for strange in [
+        "update accounts set balance = balance + 1 where id % 7 = 0; delete from accounts where id % 11 = 0;
+         insert into accounts values (-1, 'nobody', 0); insert into pairs values (-1, -1, 'label 0-1'), (-2, -2, 'label 0-2')",
+        "truncate accounts; update journal set id = id + 1000000 where id % 2 = 0",
+        "select 1",
+    ] {
+        cluster.unsubscribe(1, 2).await;
+        cluster.run(2, strange).await;
+        keep_rows(&cluster).await;
+        cluster.subscribe(1, 1, 1, 2).await;
+    }
+    assert_eq!(copies(&cluster).len(), 4);
+    writers.finish().await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test]
+async fn a_copy_of_differences_takes_a_fraction_of_a_full_copy() {
+    let megabytes: i64 = std::env::var(SIZE_VARIABLE).ok().map_or(40, |text| text.parse().unwrap());
+    let cluster = Cluster::new("fraction", 2).await;
+    cluster
+        .run_on_all(
+            "create table documents (id bigint primary key, owner text not null, changed timestamptz not null, body text);
+             create index documents_owner on documents (owner); create index documents_changed on documents (changed)",
+        )
+        .await;
+    let rows = megabytes * 1024;
+    cluster
+        .run(
+            1,
+            &format!(
+                "insert into documents select i, 'owner ' || i * 7919 % 100000, timestamptz '2026-01-01' + i * interval '1 second',
+                        repeat(md5(i::text), 28) from generate_series(1, {rows}) i"
+            ),
+        )
+        .await;
+    cluster.run(1, "analyze documents").await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &[r#""public"."documents""#], &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.unsubscribe(1, 2).await;
+    cluster
+        .run(1, &format!("update documents set owner = 'new' where id % ({rows} / 1000) = 0"))
+        .await;
+    keep_rows(&cluster).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    let times = copies(&cluster);
+    let log = cluster.with_slon(2, |slon| slon.log());
+    let line = log.lines().find(|line| line.contains("rows differed")).expect("slon compared the table");
+    println!("{line}");
+    println!(
+        "{megabytes} MB, 1000 rows different: full copy {:.3} s, copy of the differences {:.3} s, {:.1} times faster",
+        times[0],
+        times[1],
+        times[0] / times[1]
+    );
+    assert!(times[1] * 2.0 < times[0], "{times:?}");
+    cluster.assert_all_equal().await;
+}
