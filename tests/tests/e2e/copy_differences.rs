@@ -12,7 +12,14 @@ fn copies(cluster: &Cluster) -> Vec<f64> {
     cluster.with_slon(2, |slon| {
         slon.log()
             .lines()
-            .filter_map(|line| line.split_once("copy_set 1 done in ")?.1.split(' ').next()?.parse().ok())
+            .filter_map(|line| {
+                line.split_once("copy_set 1 done in ")?
+                    .1
+                    .split(' ')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
             .collect()
     })
 }
@@ -20,7 +27,10 @@ fn copies(cluster: &Cluster) -> Vec<f64> {
 /// Has the next copy of set 1 to node 2 keep its rows.
 async fn keep_rows(cluster: &Cluster) {
     cluster
-        .run(2, &cluster.sql("insert into @NAMESPACE@.tl_keep_rows (kr_set) values (1)"))
+        .run(
+            2,
+            &cluster.sql("insert into @NAMESPACE@.tl_keep_rows (kr_set) values (1)"),
+        )
         .await;
 }
 
@@ -30,7 +40,9 @@ async fn a_copy_that_keeps_rows_is_right_under_load_whatever_was_there() {
     let cluster = Cluster::new("keep_rows", 2).await;
     Writers::prepare(&cluster, 1).await;
     cluster.establish().await;
-    cluster.create_set(1, 1, &Writers::TABLE_NAMES, &Writers::SEQUENCE_NAMES).await;
+    cluster
+        .create_set(1, 1, &Writers::TABLE_NAMES, &Writers::SEQUENCE_NAMES)
+        .await;
     let writers = Writers::start(&cluster, &[1], 2, Duration::from_millis(4), seed);
     cluster.subscribe(1, 1, 1, 2).await;
     for strange in [
@@ -51,7 +63,9 @@ async fn a_copy_that_keeps_rows_is_right_under_load_whatever_was_there() {
 
 #[tokio::test]
 async fn a_copy_of_differences_takes_a_fraction_of_a_full_copy() {
-    let megabytes: i64 = std::env::var(SIZE_VARIABLE).ok().map_or(40, |text| text.parse().unwrap());
+    let megabytes: i64 = std::env::var(SIZE_VARIABLE)
+        .ok()
+        .map_or(40, |text| text.parse().unwrap());
     let cluster = Cluster::new("fraction", 2).await;
     cluster
         .run_on_all(
@@ -75,13 +89,19 @@ async fn a_copy_of_differences_takes_a_fraction_of_a_full_copy() {
     cluster.subscribe(1, 1, 1, 2).await;
     cluster.unsubscribe(1, 2).await;
     cluster
-        .run(1, &format!("update documents set owner = 'new' where id % ({rows} / 1000) = 0"))
+        .run(
+            1,
+            &format!("update documents set owner = 'new' where id % ({rows} / 1000) = 0"),
+        )
         .await;
     keep_rows(&cluster).await;
     cluster.subscribe(1, 1, 1, 2).await;
     let times = copies(&cluster);
     let log = cluster.with_slon(2, |slon| slon.log());
-    let line = log.lines().find(|line| line.contains("rows differed")).expect("slon compared the table");
+    let line = log
+        .lines()
+        .find(|line| line.contains("rows differed"))
+        .expect("slon compared the table");
     println!("{line}");
     println!(
         "{megabytes} MB, 1000 rows different: full copy {:.3} s, copy of the differences {:.3} s, {:.1} times faster",
