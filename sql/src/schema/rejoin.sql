@@ -39,6 +39,8 @@ begin
     delete from @NAMESPACE@.sl_listen;
     delete from @NAMESPACE@.sl_path;
     delete from @NAMESPACE@.tl_sequence_seen;
+    -- the events of others before the new beginning are gone, so nobody may take them from here
+    delete from @NAMESPACE@.tl_origin_start;
     delete from @NAMESPACE@.tl_trouble;
     update @NAMESPACE@.sl_node n set no_active = false, no_failed = false;
 end
