@@ -244,8 +244,8 @@ enum PartEnd {
 
 /// Keeps writers out of what was this node's, and says so where others look for it.
 async fn leave(node: &Node, session: &Session, mut verdict: GivenUp) -> Result<Ending, InstanceError> {
-    if verdict.fences.iter().any(|fence| fence.new_origin.is_none())
-        && let Some(asked) = standing::asked(node).await
+    // An event names the node that leads a failover; the peers know who the origin is in the end.
+    if let Some(asked) = standing::asked(node).await
         && asked.fences.len() >= verdict.fences.len()
     {
         verdict = asked;

@@ -69,6 +69,11 @@ pub async fn run(node: Arc<Node>) -> Result<(), ReplicateError> {
         for origin in origins {
             if let Entry::Vacant(free) = workers.entry(origin) {
                 let last = events::last_confirmed(&local, &node.cluster, origin, node.id).await?;
+                // In this order: what was confirmed of a node that has just been dropped is forgotten, and a neighbour who
+                // has not dropped it yet would give us its events from the beginning.
+                if !events::knows_node(&local, &node.cluster, origin).await? {
+                    continue;
+                }
                 event_source::note_start(&local, &node.cluster, origin, last).await?;
                 let queue = Arc::new(EventQueue::new(last));
                 queues.insert(origin, Arc::clone(&queue));

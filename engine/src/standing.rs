@@ -133,12 +133,19 @@ fn own_sets(configuration: &Configuration) -> Vec<i32> {
 fn judge(configuration: &Configuration, opinions: &BTreeMap<i32, Opinion>) -> Option<GivenUp> {
     let local = configuration.local;
     let own = own_sets(configuration);
+    // While a set is handed on, who says that it is the origin itself knows best.
+    let by_itself = |set: i32| {
+        let mut peers = opinions.iter();
+        peers
+            .find(|(peer, opinion)| opinion.origins.contains(&(set, **peer)))
+            .map(|(peer, _)| *peer)
+    };
     for (peer, opinion) in opinions {
         let elsewhere = |set: i32| {
             let mut origins = opinion.origins.iter();
             origins
                 .find(|(known, origin)| *known == set && *origin != local)
-                .map(|(_, origin)| *origin)
+                .map(|(_, origin)| by_itself(set).unwrap_or(*origin))
         };
         let fences: Vec<Fence> = match opinion.failed {
             Some(false) => continue,

@@ -359,6 +359,15 @@ impl<'a> Closing<'a> {
     }
 }
 
+/// Whether the cluster has a node of this number.
+///
+/// # Errors
+/// Any database error.
+pub async fn knows_node(client: &Client, cluster: &Cluster, node: i32) -> Result<bool, tokio_postgres::Error> {
+    let sql = cluster.sql("select exists (select from @NAMESPACE@.sl_node where no_id = $1)");
+    client.query_one(&sql, &[&node]).await?.try_get(0)
+}
+
 /// Highest event number of each other node that this node has confirmed.
 ///
 /// # Errors

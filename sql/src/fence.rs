@@ -25,9 +25,9 @@ pub struct Opinion {
 /// Asks the peer behind `client` about `node` and sets of it.
 pub async fn opinion(client: &Client, cluster: &Cluster, node: i32, sets: &[i32]) -> Result<Opinion> {
     let sql = cluster.sql(
-        "select 0, no_failed::pg_catalog.int4 from @NAMESPACE@.sl_node where no_id = $1
+        "select null::pg_catalog.int4, no_failed::pg_catalog.int4 from @NAMESPACE@.sl_node where no_id = $1
           union all
-         select set_id, set_origin from @NAMESPACE@.sl_set where set_id = any ($2) and set_id <> 0",
+         select set_id, set_origin from @NAMESPACE@.sl_set where set_id = any ($2)",
     );
     let mut opinion = Opinion {
         failed: None,
@@ -35,8 +35,8 @@ pub async fn opinion(client: &Client, cluster: &Cluster, node: i32, sets: &[i32]
     };
     for row in client.query(&sql, &[&node, &sets]).await? {
         match (row.try_get(0)?, row.try_get::<_, i32>(1)?) {
-            (0, failed) => opinion.failed = Some(failed != 0),
-            (set, origin) => opinion.origins.push((set, origin)),
+            (None, failed) => opinion.failed = Some(failed != 0),
+            (Some(set), origin) => opinion.origins.push((set, origin)),
         }
     }
     Ok(opinion)

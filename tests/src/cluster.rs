@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use trunkline_slonctl::throwaway::{Server, ServerOptions};
-use trunkline_sql::Cluster as ClusterName;
+use trunkline_sql::{Cluster as ClusterName, quote_ident};
 
 use crate::{
-    Connection, PATIENCE, Slon, SlonikRun, fresh_database, program, run_slonik, shared_server, shared_throwaway,
-    slonik_string, wait_until,
+    Connection, PATIENCE, Slon, SlonikRun, fresh_database, program, run_slonik, run_slonik_until, shared_server,
+    shared_throwaway, slonik_string, wait_until,
 };
 
 /// One node: a database, and how to reach it.
@@ -100,6 +100,51 @@ impl Cluster {
         &self.nodes
     }
 
+    /// Cuts node `id` off from everybody: its database takes no connections and loses those it has. Where nodes are databases of
+    /// one server, that is what the loss of a server looks like to others.
+    pub async fn close(&self, id: i32) {
+        let database = quote_ident(&self.node(id).database);
+        let admin = Connection::open(&self.admin_conninfo(id)).await;
+        admin
+            .run(&format!("alter database {database} with allow_connections false"))
+            .await;
+        // A connection that was just being made may come in behind the first round.
+        let left = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1";
+        wait_until("the database has no connections any more", PATIENCE, async || {
+            let row = admin.query_one(left, &[&self.node(id).database]).await;
+            match row.map_err(|error| error.to_string())?.get::<_, i64>(0) {
+                0 => Ok(()),
+                count => Err(format!("{count} are left")),
+            }
+        })
+        .await;
+    }
+
+    /// The opposite of [`Self::close`].
+    pub async fn reopen(&self, id: i32) {
+        let database = quote_ident(&self.node(id).database);
+        let admin = Connection::open(&self.admin_conninfo(id)).await;
+        admin
+            .run(&format!("alter database {database} with allow_connections true"))
+            .await;
+    }
+
+    /// Ends every connection to the database of node `id`; new ones are let in.
+    pub async fn disconnect_all(&self, id: i32) {
+        let admin = Connection::open(&self.admin_conninfo(id)).await;
+        let statement = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
+        admin
+            .query(statement, &[&self.node(id).database])
+            .await
+            .expect("a superuser may end connections");
+    }
+
+    fn admin_conninfo(&self, id: i32) -> String {
+        let node = self.node(id);
+        node.conninfo
+            .replace(&format!("dbname={}", node.database), "dbname=postgres")
+    }
+
     /// Gives a node up: it stays in the preamble, but is not waited for and not compared any more.
     pub fn lose(&mut self, id: i32) {
         let lost = self.nodes.extract_if(.., |node| node.id == id);
@@ -175,6 +220,12 @@ impl Cluster {
     /// Runs our slonik on the preamble and `script`.
     pub async fn slonik(&self, script: &str) -> SlonikRun {
         run_slonik(&program("slonik"), &[], &format!("{}{script}", self.preamble())).await
+    }
+
+    /// As [`Self::slonik`], ended with `kill -9` after a time unless it has ended before.
+    pub async fn slonik_killed_after(&self, time: Duration, script: &str) -> SlonikRun {
+        let script = format!("{}{script}", self.preamble());
+        run_slonik_until(&program("slonik"), &[], &script, Some(time)).await
     }
 
     /// The statements that make nodes 1..n a cluster with paths between all of them.

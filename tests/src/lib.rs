@@ -31,7 +31,7 @@ pub use cluster::{Cluster, Node};
 pub use connection::Connection;
 pub use genuine::{GenuineSlony, genuine_slony};
 pub use operator::{Slonctl, SlonctlRun, run_slonctl};
-pub use programs::{Slon, SlonikRun, program, run_slonik};
+pub use programs::{Slon, SlonikRun, program, run_slonik, run_slonik_until};
 pub use proxy::Proxy;
 pub use pulse::{Beat, Pulse};
 pub use scripts::{full_name, slonik_string};

@@ -97,6 +97,16 @@ impl SlonikRun {
 
 /// Feeds `script`, complete with its preamble, to the `slonik` at `program` on standard input.
 pub async fn run_slonik(program: &Path, arguments: &[&str], script: &str) -> SlonikRun {
+    run_slonik_until(program, arguments, script, None).await
+}
+
+/// As [`run_slonik`], ended with `kill -9` after `lifetime` unless it has ended before.
+pub async fn run_slonik_until(
+    program: &Path,
+    arguments: &[&str],
+    script: &str,
+    lifetime: Option<Duration>,
+) -> SlonikRun {
     let start = Instant::now();
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
@@ -115,9 +125,14 @@ pub async fn run_slonik(program: &Path, arguments: &[&str], script: &str) -> Slo
     });
     // Ended with SIGTERM, it still leaves its output to be read.
     let watchdog = tokio::spawn(async move {
-        tokio::time::sleep(SLONIK_TIME).await;
+        tokio::time::sleep(lifetime.unwrap_or(SLONIK_TIME)).await;
         if let Some(pid) = pid {
-            throwaway::signal(pid, Signal::SIGTERM);
+            let signal = if lifetime.is_some() {
+                Signal::SIGKILL
+            } else {
+                Signal::SIGTERM
+            };
+            throwaway::signal(pid, signal);
         }
     });
     let output = child.wait_with_output().await.expect("slonik can be waited for");

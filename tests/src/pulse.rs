@@ -101,6 +101,14 @@ impl Pulse {
     }
 }
 
+impl Pulse {
+    /// Ids in the table of a node.
+    pub async fn rows(cluster: &Cluster, node: i32) -> BTreeSet<i64> {
+        let rows: Vec<i64> = cluster.connect(node).await.column("select id from pulse").await;
+        rows.into_iter().collect()
+    }
+}
+
 impl Beat {
     /// Longest time without an acknowledgement from any node.
     #[must_use]
@@ -117,11 +125,5 @@ impl Beat {
             .filter(|beat| beat.node == node)
             .map(|beat| beat.id)
             .collect()
-    }
-
-    /// Ids in the table of a node.
-    pub async fn rows(cluster: &Cluster, node: i32) -> BTreeSet<i64> {
-        let rows: Vec<i64> = cluster.connect(node).await.column("select id from pulse").await;
-        rows.into_iter().collect()
     }
 }

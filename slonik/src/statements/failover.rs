@@ -206,8 +206,15 @@ impl Interpreter<'_> {
             let served = admin::daemon_sessions(session, &self.cluster)
                 .await
                 .map_err(Failure::of_query("sessions of the node's slon"))?;
+            let ours = admin::is_ours(session, &self.cluster)
+                .await
+                .map_err(Failure::of_query("whose schema it is"))?;
             self.connections.begin(*node, false).await?;
             self.connections.lock(*node, Locks::Config).await?;
+            if ours {
+                let call = admin::leave_providers(&self.cluster, &situation.failed());
+                self.connections.run(*node, &call).await?;
+            }
             for pair in pairs {
                 let candidate = situation.is_candidate(*pair, *node);
                 self.report.say(&format!(
@@ -571,6 +578,13 @@ impl Interpreter<'_> {
             .filter(|node| self.connections.knows(*node))
             .collect();
         self.wait_for_survivors(&running, &survivors, None).await
+    }
+
+    /// Newest event of a node that was failed over which the survivors had, as `event_node` remembers.
+    pub(super) async fn last_event_before_failover(&mut self, id: Id, event_node: Id) -> Result<Option<i64>, Failure> {
+        let survey = self.survey_of(event_node).await?;
+        let known = survey.taken_over.iter().filter(|over| over.failed == id);
+        Ok(known.map(|over| over.last_seqno).max())
     }
 
     async fn survey_of(&mut self, node: Id) -> Result<Survey, Failure> {

@@ -94,6 +94,10 @@ impl Interpreter<'_> {
         if let Some(seqno) = self.highest_known_event(id, &[id]).await? {
             copy.knows_event(id, seqno);
         }
+        // A number that was failed over and dropped: its events are forgotten, and the new node's shall not look like them.
+        if let Some(seqno) = self.last_event_before_failover(id, event_node).await? {
+            copy.knows_event(id, seqno);
+        }
         self.connections
             .run_all(id, &admin::copy_configuration(&self.cluster, &copy, id))
             .await?;

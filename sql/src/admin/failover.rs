@@ -194,6 +194,12 @@ pub fn pre_failover(cluster: &Cluster, failed: i32, candidate: bool) -> Call {
     Call::function(cluster, "preFailover", &[Int(failed.into()), Bool(candidate)])
 }
 
+/// Receivers of failed nodes turn to the origins of their sets where these live, on a node with our schema. No event.
+#[must_use]
+pub fn leave_providers(cluster: &Cluster, all_failed: &[i32]) -> Call {
+    Call::function(cluster, "tl_leaveProviders", &[Argument::Ids(all_failed)])
+}
+
 /// `failedNode2`, on the node that leads: emits `FAILOVER_NODE`.
 #[must_use]
 pub fn failed_node_2(cluster: &Cluster, failed: i32, leader: i32, last_seqno: i64, all_failed: &[i32]) -> Call {

@@ -179,6 +179,33 @@ begin
 end
 $trunkline$;
 
+-- With preFailover(), where several nodes fail together: their receivers get the sets of origins that live from these origins at once.
+-- Else the news of the failover, which is an event of such an origin perhaps, could not reach them. Returns how many subscriptions changed.
+-- Locks: config lock. Event: none; preFailover() asks the daemon to start anew.
+create or replace function @NAMESPACE@.tl_leaveProviders(p_failed_nodes integer[]) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_count integer;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    update @NAMESPACE@.sl_subscribe b
+    set sub_provider = s.set_origin
+    from @NAMESPACE@.sl_set s, @NAMESPACE@.sl_node o, @NAMESPACE@.sl_path p
+    where s.set_id = b.sub_set
+        and o.no_id = s.set_origin and not o.no_failed and o.no_id <> all (p_failed_nodes)
+        and p.pa_server = s.set_origin and p.pa_client = b.sub_receiver and p.pa_conninfo <> '<event pending>'
+        and b.sub_provider = any (p_failed_nodes)
+        and b.sub_receiver <> all (p_failed_nodes);
+    get diagnostics v_count = row_count;
+    if v_count > 0 then
+        perform @NAMESPACE@.RebuildListenEntries();
+    end if;
+    return v_count;
+end
+$trunkline$;
+
 -- Gives the receivers of a failed node another provider: the node that leads; for a set of an origin that lives and that the leading
 -- node cannot pass on, that origin. A failed origin's sets which the leading node does not have wait for the node that takes them over.
 -- Returns how many subscriptions changed.

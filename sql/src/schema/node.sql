@@ -115,8 +115,8 @@ end
 $trunkline$;
 
 -- The local part of enableNode(): from now on the node confirms everybody's events and everybody confirms its own, so
--- both start at 0 and hold back the cleanup. Confirmations of a former node of that number, which neighbours may have passed on
--- after it was dropped, are no longer true. Nothing happens to an active node. Returns the node's number.
+-- both start at 0 and hold back the cleanup. Confirmations and events of a former node of that number, which neighbours may have passed
+-- on after it was dropped, are no longer true. Nothing happens to an active node. Returns the node's number.
 create or replace function @NAMESPACE@.enableNode_int(p_no_id integer) returns integer
     language plpgsql
     set search_path to pg_catalog, pg_temp
@@ -137,6 +137,7 @@ begin
     end if;
     update @NAMESPACE@.sl_node n set no_active = true where n.no_id = p_no_id;
     delete from @NAMESPACE@.sl_confirm c where c.con_origin = p_no_id or c.con_received = p_no_id;
+    delete from @NAMESPACE@.sl_event e where e.ev_origin = p_no_id and p_no_id <> v_local_node_id;
     insert into @NAMESPACE@.sl_confirm (con_origin, con_received, con_seqno)
     select pair.con_origin, pair.con_received, 0
     from @NAMESPACE@.sl_node n

@@ -41,6 +41,7 @@ mod slonik_statements;
 mod slonik_twins;
 mod slonik_waits;
 mod statement_pages;
+mod switch_faults;
 mod throwaway;
 mod truncate;
 mod verify;
