@@ -157,8 +157,15 @@ pub enum Command {
     StoreListen { origin: Id, provider: Id, receiver: Id },
     /// `drop listen (origin, receiver, provider = origin)`
     DropListen { origin: Id, provider: Id, receiver: Id },
-    /// `create set (id, origin, comment)`
-    CreateSet { id: Id, origin: Id, comment: String },
+    /// `create set (id, origin, comment, tables, add sequences = no)`
+    CreateSet {
+        id: Id,
+        origin: Id,
+        comment: String,
+        /// A regular expression: tables that are added at once. Ours.
+        tables: Option<String>,
+        add_sequences: bool,
+    },
     /// `drop set (id, origin)`
     DropSet { id: Id, origin: Id },
     /// `merge set (id, add id, origin)`

@@ -284,12 +284,24 @@ fn listen(checker: &mut Checker<'_>) -> (Id, Id, Id) {
 // ---- sets ----------------------------------------------------------------------------------------
 
 pub(crate) fn create_set(checker: &mut Checker<'_>) -> Command {
+    let tables = checker.string(Tables);
+    let add_sequences = checker.flag(AddSequences);
+    if add_sequences && tables.is_none() {
+        let place = checker.whole(AddSequences);
+        checker.error(
+            Code::MissingOption,
+            place,
+            "'add sequences' belongs to 'tables', which is not given",
+        );
+    }
     Command::CreateSet {
         id: checker.required(IdOption, SET_ID),
         origin: checker.admin(Origin),
         comment: checker
             .string(Comment)
             .unwrap_or_else(|| DEFAULT_SET_COMMENT.to_owned()),
+        tables,
+        add_sequences,
     }
 }
 

@@ -85,7 +85,7 @@ forms! {
     drop_path "drop path" [Server, Client, EventNode];
     store_listen "store listen" [Origin, Receiver, Provider];
     drop_listen "drop listen" [Origin, Receiver, Provider];
-    create_set "create set" [Id, Origin, Comment];
+    create_set "create set" [Id, Origin, Comment, Tables, AddSequences];
     drop_set "drop set" [Id, Origin];
     merge_set "merge set" [Id, AddId, Origin];
     lock_set "lock set" [Id, Origin];

@@ -156,11 +156,22 @@ impl Display for Command {
                 provider,
                 receiver,
             } => listen("drop listen", *origin, *provider, *receiver).write(out),
-            Self::CreateSet { id, origin, comment } => Line::new("create set")
-                .value("id", id)
-                .value("origin", origin)
-                .string("comment", comment)
-                .write(out),
+            Self::CreateSet {
+                id,
+                origin,
+                comment,
+                tables,
+                add_sequences,
+            } => {
+                let mut line = Line::new("create set")
+                    .value("id", id)
+                    .value("origin", origin)
+                    .string("comment", comment);
+                if let Some(tables) = tables {
+                    line = line.string("tables", tables).flag("add sequences", *add_sequences);
+                }
+                line.write(out)
+            }
             Self::DropSet { id, origin } => member("drop set", *id, *origin).write(out),
             Self::MergeSet { id, add_id, origin } => Line::new("merge set")
                 .value("id", id)

@@ -101,7 +101,18 @@ impl Interpreter<'_> {
             } => {
                 self.drop_listen(*origin, *provider, *receiver).await?;
             }
-            Command::CreateSet { id, origin, comment } => self.create_set(*id, *origin, comment).await?,
+            Command::CreateSet {
+                id,
+                origin,
+                comment,
+                tables,
+                add_sequences,
+            } => {
+                self.create_set(*id, *origin, comment).await?;
+                if let Some(pattern) = tables {
+                    self.fill_set(*id, *origin, pattern, *add_sequences).await?;
+                }
+            }
             Command::DropSet { id, origin } => self.drop_set(*id, *origin).await?,
             Command::MergeSet { id, add_id, origin } => self.merge_set(*id, *add_id, *origin).await?,
             Command::LockSet { id, origin } => self.lock_set(*id, *origin).await?,

@@ -128,7 +128,15 @@ fn plain() -> impl Strategy<Value = Command> {
         }),
     ];
     let sets = prop_oneof![
-        (id(), NODES, text()).prop_map(|(id, origin, comment)| Command::CreateSet { id, origin, comment }),
+        (id(), NODES, text(), of((text(), any::<bool>()))).prop_map(|(id, origin, comment, tables)| {
+            Command::CreateSet {
+                id,
+                origin,
+                comment,
+                add_sequences: tables.as_ref().is_some_and(|(_, sequences)| *sequences),
+                tables: tables.map(|(pattern, _)| pattern),
+            }
+        }),
         (id(), NODES).prop_map(|(id, origin)| Command::DropSet { id, origin }),
         (id(), id(), NODES).prop_map(|(id, add_id, origin)| Command::MergeSet { id, add_id, origin }),
         (id(), NODES).prop_map(|(id, origin)| Command::LockSet { id, origin }),

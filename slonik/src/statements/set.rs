@@ -1,6 +1,6 @@
 //! Sets: making, dropping, merging, locking, moving.
 
-use trunkline_grammar::Id;
+use trunkline_grammar::{Command, Id, ObjectSelection};
 use trunkline_sql::admin::{self, Locks};
 
 use crate::failure::Failure;
@@ -12,6 +12,26 @@ impl Interpreter<'_> {
         self.wait_until_caught_up(origin, CaughtUpWith::DroppedSets).await?;
         let call = admin::store_set(&self.cluster, id, comment);
         self.submit_config_change(origin, call).await
+    }
+
+    /// The tables that `create set` names.
+    pub(super) async fn fill_set(
+        &mut self,
+        id: Id,
+        origin: Id,
+        pattern: &str,
+        add_sequences: bool,
+    ) -> Result<(), Failure> {
+        let command = Command::SetAddTable {
+            set_id: id,
+            origin: Some(origin),
+            id: None,
+            tables: ObjectSelection::Pattern(pattern.to_owned()),
+            key: None,
+            comment: None,
+            add_sequences,
+        };
+        self.set_add_table(&command).await
     }
 
     pub(super) async fn drop_set(&mut self, id: Id, origin: Id) -> Result<(), Failure> {

@@ -46,6 +46,29 @@ async fn resubscribe_node_turns_all_sets_away_from_a_provider_that_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn create_set_takes_its_tables_along() {
+    let cluster = Cluster::new("create_filled", 1).await;
+    cluster.run_on_all(TABLES).await;
+    cluster.run(1, "create table other (id int primary key)").await;
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster
+        .slonik("create set (id = 4, origin = 1, tables = '^public\\.(item|more)$', add sequences = yes);\n")
+        .await
+        .succeeds();
+    let node = cluster.connect(1).await;
+    let members = cluster.sql(
+        "select tab_set, tab_id, tab_relname from @NAMESPACE@.sl_table
+          union all select seq_set, seq_id, seq_relname from @NAMESPACE@.sl_sequence",
+    );
+    assert_eq!(node.rows(&members).await, ["4|1|item", "4|2|more", "4|1|item_id_seq"]);
+    cluster
+        .slonik("create set (id = 5, origin = 1, add sequences = yes);\n")
+        .await
+        .fails()
+        .says("'add sequences' belongs to 'tables'");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repair_config_finds_what_a_restored_dump_has_renumbered() {
     let cluster = Cluster::new("repair", 2).await;
     cluster.run_on_all(TABLES).await;
