@@ -1,7 +1,7 @@
 # Thin names over cargo. Cargo itself does the work: see CONTRIBUTING.md.
 CARGO ?= cargo
 
-.PHONY: build demo test test-pg lint fmt doc soak fuzz rejoin-figures
+.PHONY: build demo test test-pg lint fmt doc soak bench microbench fuzz rejoin-figures
 
 build:                     ## the three programs, optimised: target/release/{slon,slonik,slonctl}
 	$(CARGO) build --release --workspace --bins
@@ -43,3 +43,9 @@ fmt:
 
 doc:                       ## API documentation: target/doc
 	$(CARGO) doc --workspace --no-deps
+
+bench: build               ## beside Slony-I and native replication: prints the promises, writes docs/src/performance.md; FULL=1 for an hour
+	tests/bench/run $(if $(FULL),--full)
+
+microbench:                ## decoding, folding and parsing alone
+	$(CARGO) bench -p trunkline-engine -p trunkline-grammar

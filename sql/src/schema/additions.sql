@@ -11,6 +11,31 @@ create table if not exists @NAMESPACE@.tl_trouble (
 );
 comment on table @NAMESPACE@.tl_trouble is 'What a part of this node''s daemon is stuck on now; the daemon writes and clears it, slonik and slonctl show it';
 
+-- Long values in the log are compressed by lz4 where the server has it (PostgreSQL 14, built with it): a tenth of the time of
+-- the usual method. Locks: ACCESS EXCLUSIVE on the log tables, the first time only.
+do $trunkline$
+declare
+    v_log name;
+begin
+    if pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 140000 then
+        return;
+    end if;
+    for v_log in
+        select c.relname
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'log_cmdargs'
+        where n.nspname = @CLUSTER@ and c.relname in ('sl_log_1', 'sl_log_2')
+          and pg_catalog.to_jsonb(a) ->> 'attcompression' is distinct from 'l'
+    loop
+        execute pg_catalog.format('alter table %I.%I alter column log_cmdargs set compression lz4', @CLUSTER@, v_log);
+    end loop;
+exception
+    when feature_not_supported then
+        null;
+end
+$trunkline$;
+
 create table if not exists @NAMESPACE@.tl_daemon (
     da_node         pg_catalog.int4 primary key,
     da_host         pg_catalog.text,
