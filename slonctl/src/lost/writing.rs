@@ -59,8 +59,8 @@ impl Form {
         );
         let count = match summary.transactions {
             0 => "nothing is lost".to_owned(),
-            1 => format!("1 transaction with {} changes is lost", summary.changes),
-            n => format!("{n} transactions with {} changes are lost", summary.changes),
+            1 => format!("1 transaction with {} is lost", counted(summary.changes)),
+            n => format!("{n} transactions with {} are lost", counted(summary.changes)),
         };
         match self {
             Self::Table => writeln!(out, "{text}\n{count}"),
@@ -74,13 +74,11 @@ impl Form {
 
     pub(super) fn begin(self, out: &mut impl Write, node: i32, transaction: &LostTransaction) -> Result<()> {
         let when = when(transaction);
-        let LostTransaction { txid, changes, .. } = transaction;
+        let txid = transaction.txid;
+        let changes = counted(transaction.changes);
         match self {
-            Self::Table => writeln!(out, "\ntransaction {txid}, {when}, {changes} changes"),
-            Self::Sql => writeln!(
-                out,
-                "\n-- transaction {txid} of node {node}, {when}, {changes} changes\nbegin;"
-            ),
+            Self::Table => writeln!(out, "\ntransaction {txid}, {when}, {changes}"),
+            Self::Sql => writeln!(out, "\n-- transaction {txid} of node {node}, {when}, {changes}\nbegin;"),
             Self::Json => line(out, &TransactionLine::from(transaction)),
         }
     }
@@ -110,14 +108,14 @@ impl Form {
                 let key = if change.key.is_empty() {
                     String::new()
                 } else {
-                    format!("{}  ", shown(&change.key))
+                    format!("{} ", shown(&change.key))
                 };
                 let new = if change.new.is_empty() {
                     String::new()
                 } else {
                     format!("-> {}", shown(&change.new))
                 };
-                writeln!(out, "  {set}{table}{what}  {key}{new}")?;
+                writeln!(out, "{}", format!("  {set}{table}{what}  {key}{new}").trim_end())?;
                 now.map_or(Ok(()), |now| writeln!(out, "      {now}"))
             }
             Self::Sql => {
@@ -199,6 +197,15 @@ impl Form {
 fn line(out: &mut impl Write, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value)?;
     writeln!(out, "{text}")
+}
+
+/// `1 change`, `2 changes`.
+fn counted(count: i64) -> String {
+    if count == 1 {
+        "1 change".to_owned()
+    } else {
+        format!("{count} changes")
+    }
 }
 
 fn word(kind: ChangeKind) -> &'static str {

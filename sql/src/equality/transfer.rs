@@ -40,12 +40,12 @@ pub(super) fn key_texts(shape: &TableShape, order: &TableShape) -> String {
     format!("array[{}]::pg_catalog.text[]", texts.join(", "))
 }
 
-/// `unnest(…) as tl_keys (…), only table as t where key of t = …`: the rows of the keys, as table `t`.
+/// The named keys as a relation, and the condition that joins them to table `t`: `(unnest(…) as tl_keys (…), t.k = …)`.
 ///
 /// (`unnest` of several arrays is syntax, not a function, and takes no schema.)
 ///
 /// Keys are texts in the order of `order`'s key; they are read by the input function of this side's type.
-pub(super) fn rows_of_keys(shape: &TableShape, order: &TableShape, keys: &[&[String]]) -> String {
+fn keys_relation(shape: &TableShape, order: &TableShape, keys: &[&[String]]) -> (String, String) {
     let mut arrays = Vec::new();
     let mut names = Vec::new();
     let mut conditions = Vec::new();
@@ -65,13 +65,16 @@ pub(super) fn rows_of_keys(shape: &TableShape, order: &TableShape, keys: &[&[Str
             column.type_name
         ));
     }
-    format!(
-        "unnest({}) as tl_keys ({}), only {} as t where {}",
-        arrays.join(", "),
-        names.join(", "),
-        shape.qualified(),
-        conditions.join(" and ")
+    (
+        format!("unnest({}) as tl_keys ({})", arrays.join(", "), names.join(", ")),
+        conditions.join(" and "),
     )
+}
+
+/// `unnest(…) as tl_keys (…), only table as t where key of t = …`: the rows of the keys, as table `t`.
+pub(super) fn rows_of_keys(shape: &TableShape, order: &TableShape, keys: &[&[String]]) -> String {
+    let (relation, condition) = keys_relation(shape, order, keys);
+    format!("{relation}, only {} as t where {condition}", shape.qualified())
 }
 
 /// Statements that find rows by key must use the index, however wrong the planner's guesses after a load are.
@@ -102,10 +105,9 @@ pub(super) async fn equalize(
     target.batch_execute(BY_INDEX).await.map_err(TransferError::Target)?;
     let mut transferred = Transferred::default();
     for part in keys_of(Side::SourceOnly).chunks(KEYS_PER_STATEMENT) {
-        let rows = rows_of_keys(target_shape, source_shape, part);
-        // The rows are found first: a DELETE cannot say `only` in its USING list and mean the same table.
+        let (keys, condition) = keys_relation(target_shape, source_shape, part);
         let sql = format!(
-            "delete from only {0} as d using (select t.ctid as tl_place from {rows}) f where d.ctid = f.tl_place",
+            "delete from only {} as t using {keys} where {condition}",
             target_shape.qualified()
         );
         transferred.deleted += target.execute(&sql, &[]).await.map_err(TransferError::Target)?;
