@@ -119,26 +119,90 @@ impl DemoCluster {
     /// Starts a slon for each node.
     pub(super) fn start_slons(&self) -> Result<(), DemoError> {
         for node in 1..=3 {
-            let log = self.slon_log(node);
-            let file_error = |source| DemoError::Run {
-                program: self.slon.clone(),
-                source,
-            };
-            let output = File::create(&log).map_err(file_error)?;
-            let pid_file = self.directory().join(format!("slon{node}.pid"));
-            let child = Command::new(&self.slon)
-                .arg("-p")
-                .arg(pid_file)
-                .args([script::CLUSTER, &self.conninfo(node)])
-                .stdin(Stdio::null())
-                .stdout(output.try_clone().map_err(file_error)?)
-                .stderr(output)
-                .spawn()
-                .map_err(file_error)?;
-            self.throwaway.note_process(&format!("slon{node}"), child.id())?;
+            let child = self.start_slon(node)?;
             self.slons.lock().unwrap_or_else(PoisonError::into_inner).push(child);
         }
         Ok(())
+    }
+
+    fn start_slon(&self, node: usize) -> Result<Child, DemoError> {
+        let file_error = |source| DemoError::Run {
+            program: self.slon.clone(),
+            source,
+        };
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(self.slon_log(node))
+            .map_err(file_error)?;
+        let pid_file = self.directory().join(format!("slon{node}.pid"));
+        let child = Command::new(&self.slon)
+            .arg("-p")
+            .arg(pid_file)
+            .args([script::CLUSTER, &self.conninfo(node)])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().map_err(file_error)?)
+            .stderr(output)
+            .spawn()
+            .map_err(file_error)?;
+        self.throwaway.note_process(&format!("slon{node}"), child.id())?;
+        Ok(child)
+    }
+
+    /// `kill -9` of a node's server and of its slon.
+    pub(super) fn kill(&mut self, node: usize) {
+        self.servers[node - 1].kill();
+        let mut slons = self.slons.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have ended already, with its server.
+        let _ = slons[node - 1].kill();
+        let _ = slons[node - 1].wait();
+    }
+
+    /// Starts the server of a killed node again.
+    pub(super) fn revive(&mut self, node: usize) -> Result<(), DemoError> {
+        Ok(self.servers[node - 1].start()?)
+    }
+
+    /// Starts the node's slon whenever it has ended, as a service manager does; never returns.
+    pub(super) async fn keep_slon_running(&self, node: usize) -> Result<(), DemoError> {
+        loop {
+            let ended = {
+                let mut slons = self.slons.lock().unwrap_or_else(PoisonError::into_inner);
+                !matches!(slons[node - 1].try_wait(), Ok(None))
+            };
+            if ended {
+                let child = self.start_slon(node)?;
+                self.slons.lock().unwrap_or_else(PoisonError::into_inner)[node - 1] = child;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Runs slonctl, which is told how to reach `nodes`, shows what it says and returns its exit code.
+    pub(super) async fn slonctl(&self, nodes: &[usize], arguments: &[&str]) -> Result<i32, DemoError> {
+        let program = super::programs::beside_us("slonctl")?;
+        let run_error = |source| DemoError::Run {
+            program: program.clone(),
+            source,
+        };
+        self.progress.say(&format!("slonctl {}", arguments.join(" ")));
+        let mut command = tokio::process::Command::new(&program);
+        command.args(["--cluster", script::CLUSTER]);
+        for node in nodes {
+            command.args(["--conninfo", &self.conninfo(*node)]);
+        }
+        let mut child = command
+            .args(arguments)
+            .env_remove("SLONCTL_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(run_error)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (status, (), ()) = tokio::join!(child.wait(), self.show(out), self.show(err));
+        Ok(status.map_err(run_error)?.code().unwrap_or(-1))
     }
 
     fn slon_log(&self, node: usize) -> PathBuf {
@@ -183,10 +247,19 @@ impl DemoCluster {
 
     /// Shows what slonik says as it says it.
     async fn show(&self, stream: Option<impl AsyncRead + Unpin>) {
+        const SHOWN: usize = 24;
         let Some(stream) = stream else { return };
         let mut lines = BufReader::new(stream).lines();
+        let mut count = 0;
         while let Ok(Some(line)) = lines.next_line().await {
-            self.progress.say(&format!("slonik: {line}"));
+            count += 1;
+            if count <= SHOWN {
+                let short: String = line.chars().take(150).collect();
+                self.progress.say(&format!("  {short}"));
+            }
+        }
+        if count > SHOWN {
+            self.progress.say(&format!("  … {} lines more …", count - SHOWN));
         }
     }
 

@@ -103,6 +103,7 @@ impl Load {
             let sessions = [connect(&demo.conninfo(1)).await?, connect(&demo.conninfo(2)).await?];
             let client = Client {
                 number: i32::try_from(number).unwrap_or_default(),
+                conninfos: [demo.conninfo(1), demo.conninfo(2)],
                 sessions,
                 stop: stop.clone(),
                 follow: follow.clone(),
@@ -186,6 +187,7 @@ async fn sightings(conninfo: &str, time: Duration) -> Result<Vec<(i64, Instant)>
 
 struct Client {
     number: i32,
+    conninfos: [String; 2],
     sessions: [Session; 2],
     stop: Arc<AtomicBool>,
     follow: Arc<AtomicBool>,
@@ -195,7 +197,7 @@ struct Client {
 
 impl Client {
     /// Writes until told to stop; a refused write is tried again, under a number of its own.
-    async fn run(self) -> Vec<(i64, Instant)> {
+    async fn run(mut self) -> Vec<(i64, Instant)> {
         let mut acknowledged = Vec::new();
         let mut node = 0;
         let mut number: i64 = 0;
@@ -226,6 +228,12 @@ impl Client {
                 if self.follow.load(Ordering::Relaxed) {
                     node = 1 - node;
                 }
+                // A server that was killed may be back.
+                if self.sessions[node].closed_reason().is_some()
+                    && let Ok(session) = connect(&self.conninfos[node]).await
+                {
+                    self.sessions[node] = session;
+                }
                 tokio::time::sleep(RETRY_PACE).await;
             }
         }
@@ -244,14 +252,14 @@ impl Written {
         self.0.iter().map(|client| client.iter().map(|(number, _)| *number))
     }
 
-    /// The longest time in which no client had a write accepted, from `start` on.
-    pub(super) fn longest_gap_since(&self, start: Instant) -> Duration {
+    /// The longest time in which no client had a write accepted, between `start` and `end`.
+    pub(super) fn longest_gap(&self, start: Instant, end: Instant) -> Duration {
         let mut times: Vec<Instant> = self
             .0
             .iter()
             .flatten()
             .map(|(_, at)| *at)
-            .filter(|at| *at >= start)
+            .filter(|at| *at >= start && *at <= end)
             .collect();
         times.sort_unstable();
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()

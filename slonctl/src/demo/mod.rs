@@ -1,6 +1,8 @@
-//! `slonctl demo`: a cluster of three throwaway nodes from nothing to a moved set, under load, with proof.
+//! `slonctl demo`: a cluster of three throwaway nodes from nothing to a moved set, a killed origin and its return, under
+//! load, with proof.
 
 mod cluster;
+mod disaster;
 mod load;
 mod programs;
 mod proof;
@@ -60,6 +62,22 @@ pub enum DemoError {
         /// What the slons said last.
         logs: String,
     },
+    /// slonctl did not do what it was to do.
+    #[error("`slonctl {command}` ended with exit code {code}, see its messages above")]
+    Slonctl {
+        /// Its arguments.
+        command: String,
+        /// The exit code.
+        code: i32,
+    },
+    /// The list of lost transactions cannot be read.
+    #[error("cannot read the saved list of lost transactions `{}`", path.display())]
+    Lost {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A node cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -110,7 +128,7 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
         binaries.directory().display()
     ));
     let throwaway = Throwaway::new("demo", binaries)?;
-    let demo = DemoCluster::start(throwaway, slonik, slon, progress)?;
+    let mut demo = DemoCluster::start(throwaway, slonik, slon, progress)?;
     progress.say(&format!("3 servers run in {}", demo.directory().display()));
 
     let rows = demo.fill().await?;
@@ -152,7 +170,10 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
         "the set has moved to node 2 in {:.1} s",
         before.elapsed().as_secs_f64()
     ));
+    let moved = Instant::now();
     tokio::time::sleep(PHASE).await;
+    let disaster = disaster::strike(&mut demo, progress).await?;
+    tokio::time::sleep(PHASE / 2).await;
     let written = load.finish().await?;
     progress.say(&format!(
         "load stopped after {} accepted writes",
@@ -161,9 +182,9 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
 
     demo.slonik("4-confirm", &script::confirm()).await?;
     progress.say("every node has confirmed the last SYNC, comparing all tables and sequences");
-    let proof = Proof::gather(&demo, &written).await?;
+    let proof = Proof::gather(&demo, &written, &disaster.lost).await?;
     let changes = demo.changes_applied().await?;
-    let outage = written.longest_gap_since(before);
+    let outage = written.longest_gap(before, moved);
     println!(
         "\n{}",
         Closing {
@@ -171,6 +192,8 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
             changes,
             lag,
             outage,
+            failover: written.longest_gap(disaster.killed, disaster.switching),
+            back: written.longest_gap(disaster.switching, Instant::now()),
             proof: &proof
         }
     );

@@ -18,13 +18,20 @@ pub(super) struct Proof {
     pub(super) compared: usize,
     /// Writes acknowledged.
     pub(super) acknowledged: i64,
-    /// Those that are not there.
+    /// Those that are neither there nor listed by `slonctl lost`.
     pub(super) lost: i64,
+    /// Those that died with the killed origin, and are listed.
+    pub(super) listed: i64,
 }
 
 impl Proof {
     /// Reads everything on all nodes. Node 2 is the origin by now.
-    pub(super) async fn gather(demo: &DemoCluster, written: &Written) -> Result<Self, DemoError> {
+    /// `lost` are the writes that the killed origin alone had, by client and number.
+    pub(super) async fn gather(
+        demo: &DemoCluster,
+        written: &Written,
+        lost: &BTreeSet<(i32, i64)>,
+    ) -> Result<Self, DemoError> {
         let cluster = cluster_name()?;
         let compare_error = DemoError::statement("comparing the nodes");
         let mut sessions = Vec::new();
@@ -39,6 +46,7 @@ impl Proof {
             compared: 0,
             acknowledged: 0,
             lost: 0,
+            listed: 0,
         };
         let origin = &sessions[1];
         for table in compare::replicated_tables(origin, &cluster)
@@ -75,7 +83,9 @@ impl Proof {
             let there: BTreeSet<i64> = rows.map_err(&compare_error)?.iter().map(|row| row.get(0)).collect();
             for number in numbers {
                 proof.acknowledged += 1;
-                proof.lost += i64::from(!there.contains(&number));
+                let listed = !there.contains(&number) && lost.contains(&(client, number));
+                proof.listed += i64::from(listed);
+                proof.lost += i64::from(!listed && !there.contains(&number));
             }
         }
         Ok(proof)

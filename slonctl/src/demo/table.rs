@@ -11,6 +11,10 @@ pub(super) struct Closing<'a> {
     pub(super) changes: [i64; 3],
     pub(super) lag: [Option<Duration>; 3],
     pub(super) outage: Duration,
+    /// From the kill of the origin to the next accepted write.
+    pub(super) failover: Duration,
+    /// Refused while the set went back to the rejoined node.
+    pub(super) back: Duration,
     pub(super) proof: &'a Proof,
 }
 
@@ -36,8 +40,17 @@ impl fmt::Display for Closing<'_> {
         )?;
         writeln!(f)?;
         writeln!(f, "{:<26}{:>12}", "write outage of the move", milliseconds(self.outage))?;
+        writeln!(
+            f,
+            "{:<26}{:>12}",
+            "… of kill -9 and failover",
+            milliseconds(self.failover)
+        )?;
+        writeln!(f, "{:<26}{:>12}", "… of the switch back", milliseconds(self.back))?;
+        let listed = number(self.proof.listed);
+        writeln!(f, "{:<26}{listed:>12}", "died with node 2, listed")?;
         let lost = format!("{} of {}", number(self.proof.lost), number(self.proof.acknowledged));
-        writeln!(f, "{:<26}{lost:>12}", "accepted writes lost")?;
+        writeln!(f, "{:<26}{lost:>12}", "lost and not listed")?;
         for difference in &self.proof.differences {
             writeln!(f, "differs: {difference}")?;
         }
