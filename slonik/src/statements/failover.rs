@@ -3,28 +3,26 @@
 //! The steps are those of the original, but each waits for a condition instead of a time, and each can be found in the
 //! databases again: a failover that was interrupted anywhere goes on where it stopped when the statement is run again.
 
+mod dropped;
+mod survivors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use trunkline_grammar::{FailedNode, Id};
-use trunkline_sql::admin::{self, Locks, Survey};
+use trunkline_sql::admin::{self, Locks};
 use trunkline_sql::error_text;
 
 use crate::failover::{Leadership, Situation, Stage};
 use crate::failure::Failure;
 use crate::interpreter::Interpreter;
-use crate::progress::{Announcements, Pace, duration_text};
-use crate::waits::Lagging;
+use crate::progress::Pace;
 
-/// How long the survivors' daemons get to let go of the failed node before their database sessions are ended.
-const LETTING_GO: Duration = Duration::from_secs(3);
 /// How long the survivors are waited for before the sets are taken over; who is late follows afterwards.
 const CONFIRMING: Duration = Duration::from_secs(3);
 /// How long a backup node may take to learn what the other survivors have just done.
 const CATCHING_UP: Duration = Duration::from_secs(5);
-/// How long a survivor may be out of reach after the sets were taken over.
-const ABSENCE: Duration = Duration::from_secs(60);
 
 /// A failover under way.
 struct Running {
@@ -189,96 +187,6 @@ impl Interpreter<'_> {
                 return Ok(situation);
             }
             pace.pause(Some(deadline)).await;
-        }
-    }
-
-    /// Cuts every survivor off from the failed nodes and waits until its daemon has let go: from then on nobody's
-    /// knowledge of the failed nodes grows except by what another survivor has.
-    async fn let_go_of(
-        &mut self,
-        pairs: &[FailedNode],
-        situation: &Situation,
-        survivors: &BTreeSet<Id>,
-    ) -> Result<(), Failure> {
-        let mut sessions = BTreeMap::new();
-        for node in survivors {
-            let session = self.connections.session(*node).await?;
-            let served = admin::daemon_sessions(session, &self.cluster)
-                .await
-                .map_err(Failure::of_query("sessions of the node's slon"))?;
-            let ours = admin::is_ours(session, &self.cluster)
-                .await
-                .map_err(Failure::of_query("whose schema it is"))?;
-            self.connections.begin(*node, false).await?;
-            self.connections.lock(*node, Locks::Config).await?;
-            if ours {
-                let call = admin::leave_providers(&self.cluster, &situation.failed());
-                self.connections.run(*node, &call).await?;
-            }
-            for pair in pairs {
-                let candidate = situation.is_candidate(*pair, *node);
-                self.report.say(&format!(
-                    "executing preFailover({},{}) on {node}",
-                    pair.id,
-                    i32::from(candidate)
-                ));
-                let call = admin::pre_failover(&self.cluster, pair.id, candidate);
-                self.connections.run(*node, &call).await?;
-            }
-            self.connections.commit(*node).await?;
-            sessions.insert(*node, served);
-        }
-        if self.connections.rehearses() {
-            for node in survivors {
-                self.note_wait(*node, "its slon has let go of the failed nodes".to_owned());
-            }
-            return Ok(());
-        }
-        let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
-        let deadline = Instant::now() + LETTING_GO;
-        let mut ended = false;
-        loop {
-            let mut remaining = BTreeMap::new();
-            for (node, before) in &sessions {
-                if before.is_empty() {
-                    continue;
-                }
-                let session = self.connections.session(*node).await?;
-                let left = admin::remaining_sessions(session, &self.cluster, before)
-                    .await
-                    .map_err(Failure::of_query("sessions of the node's slon"))?;
-                if !left.is_empty() {
-                    remaining.insert(*node, left);
-                }
-            }
-            if remaining.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() >= deadline && !ended {
-                ended = true;
-                for (node, left) in &remaining {
-                    self.report.say(&format!(
-                        "slon of node {node} has not let go of the failed nodes within {}: its {} database sessions are ended",
-                        duration_text(LETTING_GO),
-                        left.len()
-                    ));
-                    let session = self.connections.session(*node).await?;
-                    if let Err(error) = admin::end_sessions(session, left).await {
-                        self.report.say(&format!(
-                            "they cannot be ended ({}); stop the slon of node {node}",
-                            error_text(&error)
-                        ));
-                    }
-                }
-            } else if announcements.due().is_some() {
-                for node in remaining.keys() {
-                    self.report.say(&format!(
-                        "waiting for the slon of node {node} to let go of the failed nodes"
-                    ));
-                }
-            }
-            sessions = remaining;
-            pace.pause(None).await;
         }
     }
 
@@ -449,156 +357,5 @@ impl Interpreter<'_> {
             self.wait_until_confirmed(backup, &[(leader, seqno)]).await?;
         }
         Ok(())
-    }
-
-    /// Waits until every survivor has processed the announcements, asked on the survivor itself. With a limit, who is late
-    /// is named and left behind.
-    async fn wait_for_survivors(
-        &mut self,
-        running: &[Running],
-        survivors: &BTreeSet<Id>,
-        limit: Option<Duration>,
-    ) -> Result<(), Failure> {
-        let mut open: Vec<(Id, Id, i64)> = running
-            .iter()
-            .flat_map(|one| survivors.iter().map(move |node| (*node, one.leader, one.seqno)))
-            .filter(|(node, leader, _)| node != leader)
-            .collect();
-        if self.connections.rehearses() {
-            for (node, leader, _) in open.drain(..).filter(|_| limit.is_none()) {
-                self.note_wait(node, format!("it has confirmed the FAILOVER_NODE of node {leader}"));
-            }
-            return Ok(());
-        }
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        let mut absent: BTreeMap<Id, Instant> = BTreeMap::new();
-        let (mut pace, mut announcements) = (Pace::new(), Announcements::new());
-        loop {
-            let mut still = Vec::new();
-            let speak = announcements.due().is_some();
-            for (node, leader, seqno) in open {
-                let confirmed = match self.confirmed_on(node, leader).await {
-                    Ok(confirmed) => {
-                        absent.remove(&node);
-                        confirmed
-                    }
-                    Err(failure) => {
-                        let since = *absent.entry(node).or_insert_with(Instant::now);
-                        if limit.is_none() && since.elapsed() >= ABSENCE {
-                            failure.print(&self.report);
-                            return Err(Failure::Refused(format!(
-                                "the sets have been taken over, but node {node} is out of reach and has not heard of it; run \
-                                 this again when it is back, or drop it"
-                            )));
-                        }
-                        self.connections.retry(node);
-                        still.push((node, leader, seqno));
-                        continue;
-                    }
-                };
-                if confirmed >= seqno {
-                    continue;
-                }
-                if speak {
-                    self.report.say(&format!(
-                        "waiting for event ({leader},{seqno}) to be confirmed on node {node}"
-                    ));
-                    let lag = Lagging {
-                        origin: leader,
-                        seqno,
-                        node,
-                        confirmed,
-                    };
-                    self.tell_obstacles(lag, node).await;
-                }
-                still.push((node, leader, seqno));
-            }
-            if still.is_empty() {
-                return Ok(());
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                let late: BTreeSet<String> = still.iter().map(|(node, _, _)| node.to_string()).collect();
-                let late: Vec<String> = late.into_iter().collect();
-                self.report.say(&format!(
-                    "taking over without waiting for node {}, which follows when it can",
-                    late.join(", ")
-                ));
-                return Ok(());
-            }
-            open = still;
-            pace.pause(deadline).await;
-        }
-    }
-
-    /// Those of the nodes to be dropped that are still there: one that was failed over and dropped in an earlier run of a
-    /// script is no error.
-    pub(super) async fn not_gone_before(&mut self, ids: &[Id], event_node: Id) -> Result<Vec<Id>, Failure> {
-        if self.connections.rehearses() {
-            return Ok(ids.to_vec());
-        }
-        let survey = self.survey_of(event_node).await?;
-        let (gone, left): (Vec<Id>, Vec<Id>) = ids.iter().partition(|id| {
-            !survey.configuration.nodes.contains_key(id) && survey.taken_over.iter().any(|over| over.failed == **id)
-        });
-        for id in gone {
-            self.report.say(&format!(
-                "node {id} has been failed over and dropped before, nothing is left to do"
-            ));
-            self.memory.drop_node(id);
-        }
-        Ok(left)
-    }
-
-    /// Before failed nodes are dropped, every survivor must have what is left of them: their events go with them.
-    pub(super) async fn wait_for_failovers_of(&mut self, ids: &[Id], event_node: Id) -> Result<(), Failure> {
-        if self.connections.rehearses() {
-            return Ok(());
-        }
-        let survey = self.survey_of(event_node).await?;
-        let nodes = &survey.configuration.nodes;
-        let running: Vec<Running> = survey
-            .announcements
-            .iter()
-            .filter(|known| ids.contains(&known.failed) && nodes.get(&known.failed).is_some_and(|node| node.failed))
-            .filter(|known| nodes.get(&known.leader).is_some_and(|node| node.active && !node.failed))
-            .map(|known| Running {
-                pair: FailedNode {
-                    id: known.failed,
-                    backup_node: event_node,
-                },
-                leader: known.leader,
-                seqno: known.seqno,
-                last_seqno: None,
-            })
-            .collect();
-        let survivors = nodes
-            .values()
-            .filter(|node| node.active && !node.failed && !ids.contains(&node.id))
-            .map(|node| node.id)
-            .filter(|node| self.connections.knows(*node))
-            .collect();
-        self.wait_for_survivors(&running, &survivors, None).await
-    }
-
-    /// Newest event of a node that was failed over which the survivors had, as `event_node` remembers.
-    pub(super) async fn last_event_before_failover(&mut self, id: Id, event_node: Id) -> Result<Option<i64>, Failure> {
-        let survey = self.survey_of(event_node).await?;
-        let known = survey.taken_over.iter().filter(|over| over.failed == id);
-        Ok(known.map(|over| over.last_seqno).max())
-    }
-
-    async fn survey_of(&mut self, node: Id) -> Result<Survey, Failure> {
-        let session = self.connections.session(node).await?;
-        admin::survey(session, &self.cluster)
-            .await
-            .map_err(Failure::of_query(&format!("what node {node} knows of failovers")))
-    }
-
-    async fn confirmed_on(&mut self, node: Id, origin: Id) -> Result<i64, Failure> {
-        let session = self.connections.session(node).await?;
-        let known = admin::confirmation_of(session, &self.cluster, &[origin], node)
-            .await
-            .map_err(Failure::of_query("confirmed events"))?;
-        Ok(known.first().and_then(|known| known.confirmed).unwrap_or(0))
     }
 }
