@@ -28,6 +28,8 @@ const FUNCTIONS: &[&str] = &[
     include_str!("schema/version.sql"),
     include_str!("schema/event.sql"),
     include_str!("schema/capture.sql"),
+    include_str!("schema/capture_order.sql"),
+    include_str!("schema/capture_statement.sql"),
     include_str!("schema/apply.sql"),
     include_str!("schema/triggers.sql"),
     include_str!("schema/fence.sql"),
@@ -184,6 +186,7 @@ pub async fn install_functions<C: GenericClient>(client: &C, cluster: &Cluster) 
         batch.push_str(&fill_in(cluster, &facts, text));
         batch.push('\n');
     }
+    batch.push_str(&fill_in(cluster, &facts, RENEWAL));
     batch.push_str(EPILOGUE);
     client
         .batch_execute(&batch)
@@ -228,6 +231,9 @@ set local search_path to pg_catalog, pg_temp;
 set local client_min_messages to warning;
 set local standard_conforming_strings to on;
 ";
+
+/// The log functions of tables captured by statement are written by functions of the schema, so they follow these.
+const RENEWAL: &str = "select @NAMESPACE@.tl_renew_log_functions();\n";
 
 /// Puts the caller's settings back.
 const EPILOGUE: &str = "

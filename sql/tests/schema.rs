@@ -6,6 +6,8 @@
 
 #[path = "schema/capture.rs"]
 mod capture;
+#[path = "schema/capture_order.rs"]
+mod capture_order;
 #[path = "schema/cleanup.rs"]
 mod cleanup;
 #[path = "schema/events.rs"]

@@ -86,3 +86,15 @@ create table if not exists @NAMESPACE@.tl_keep_rows (
     kr_at   pg_catalog.timestamptz not null default pg_catalog.now()
 );
 comment on table @NAMESPACE@.tl_keep_rows is 'Sets this node had before it failed: their next copy keeps the rows that are equal and transfers the others';
+
+create table if not exists @NAMESPACE@.tl_capture (
+    ca_tab_id  pg_catalog.int4 primary key,
+    ca_mode    pg_catalog.text not null check (ca_mode operator(pg_catalog.=) any ('{row,statement}'))
+);
+comment on table @NAMESPACE@.tl_capture is 'How changes of a table are captured where that was chosen with tl_capture_mode(); the others decide by themselves';
+
+create table if not exists @NAMESPACE@.tl_capture_doubt (
+    cd_tab_id  pg_catalog.int4 not null,
+    cd_txid    pg_catalog.int8 not null
+);
+comment on table @NAMESPACE@.tl_capture_doubt is 'Tables whose log rows of the running transaction must be put in order before it commits; always empty for others';

@@ -109,6 +109,9 @@ begin
     if v_settings is not null then
         perform @NAMESPACE@.tl_settings_restore(v_settings);
     end if;
+    if pg_catalog.pg_trigger_depth() operator(pg_catalog.>) 1 and @NAMESPACE@.tl_may_be_nested(tg_relid) then
+        perform @NAMESPACE@.tl_capture_doubt(tg_argv[1]::integer, @NAMESPACE@.tl_capture_memory(tg_argv[1]::integer));
+    end if;
     return null;
 end
 $trunkline$;

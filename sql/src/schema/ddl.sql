@@ -33,6 +33,8 @@ begin
             hint = 'A script runs on its event node as well; name that node in the list, or another event node.';
     end if;
 
+    perform @NAMESPACE@.tl_settle_captures();
+
     -- What the statement names is locked before it runs, so that it need not run twice. Everything is taken back after the look.
     begin
         execute 'prepare trunkline_look as ' operator(pg_catalog.||) p_statement;

@@ -45,10 +45,14 @@ begin
     end if;
     if v_table is not null then
         execute format('drop trigger if exists %I on %s', @NAMESPACE@.tl_object_name('', '_logtrigger'), v_table);
+        perform @NAMESPACE@.tl_drop_statement_triggers(p_tab_id);
         execute format('drop trigger if exists %I on %s', @NAMESPACE@.tl_object_name('', '_denyaccess'), v_table);
         perform @NAMESPACE@.alterTableDropTruncateTrigger(v_table::text, p_tab_id);
         perform @NAMESPACE@.tl_unlockTable(v_table);
+    else
+        perform @NAMESPACE@.tl_drop_log_functions(p_tab_id);
     end if;
+    delete from @NAMESPACE@.tl_capture a where a.ca_tab_id = p_tab_id;
     return p_tab_id;
 end
 $trunkline$;
@@ -69,11 +73,10 @@ begin
     from @NAMESPACE@.sl_table t
     where t.tab_id = p_tab_id;
     execute format(
-        'alter table %s %s trigger %I, %s trigger %I',
-        v_table,
-        case when v_is_origin then 'enable' else 'disable' end, @NAMESPACE@.tl_object_name('', '_logtrigger'),
-        case when v_is_origin then 'disable' else 'enable' end, @NAMESPACE@.tl_object_name('', '_denyaccess')
+        'alter table %s %s trigger %I',
+        v_table, case when v_is_origin then 'disable' else 'enable' end, @NAMESPACE@.tl_object_name('', '_denyaccess')
     );
+    perform @NAMESPACE@.tl_configure_log_triggers(p_tab_id, v_is_origin);
     perform @NAMESPACE@.alterTableConfigureTruncateTrigger(
         v_table::text,
         case when v_is_origin then 'enable' else 'disable' end,
@@ -166,7 +169,8 @@ begin
 end
 $trunkline$;
 
--- Makes log triggers anew whose arguments no longer fit their table (key or columns changed). With true only those of tables which
+-- Makes log triggers anew whose arguments or functions no longer fit their table (key or columns changed), or which should be of the
+-- other kind by now. With true only those of tables which
 -- this transaction has locked exclusively: others could be in use, and cannot have changed here. Returns how many.
 -- Locks: ACCESS EXCLUSIVE on the tables it repairs; the config lock if there are any. Event: none.
 create or replace function @NAMESPACE@.repair_log_triggers(only_locked boolean) returns integer
@@ -197,6 +201,9 @@ begin
             is distinct from array_to_string(@NAMESPACE@.tl_log_trigger_arguments(v_table.tab_id), chr(1))
         then
             perform @NAMESPACE@.recreate_log_trigger(v_table.tab_reloid::regclass::text, v_table.tab_id, null);
+            v_repaired := v_repaired + 1;
+        elsif @NAMESPACE@.tl_capture_outdated(v_table.tab_id) then
+            perform @NAMESPACE@.alterTableConfigureTriggers(v_table.tab_id);
             v_repaired := v_repaired + 1;
         end if;
     end loop;

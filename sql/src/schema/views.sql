@@ -63,3 +63,17 @@ join @NAMESPACE@.sl_set s on s.set_id operator(pg_catalog.=) q.seq_set
 join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) q.seq_reloid
 join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace;
 comment on view @NAMESPACE@.sl_seqlastvalue is 'Values of the replicated sequences on this node';
+
+-- How changes of each table are captured, and why: `row` or `statement`, as decided for the table as it is now, and whether the triggers
+-- in place are of another kind or were written for another shape of the table (repair_log_triggers() mends that).
+create or replace view @NAMESPACE@.tl_capture_modes as
+select t.tab_id,
+       t.tab_nspname,
+       t.tab_relname,
+       coalesce(a.ca_mode, 'auto') as wanted,
+       d.mode,
+       d.reason,
+       @NAMESPACE@.tl_capture_outdated(t.tab_id) as outdated
+from @NAMESPACE@.sl_table t
+left join @NAMESPACE@.tl_capture a on a.ca_tab_id operator(pg_catalog.=) t.tab_id
+cross join lateral @NAMESPACE@.tl_capture_decision(t.tab_id) as d;
