@@ -168,7 +168,7 @@ async fn by_triggers(client: &Client, cluster: &Cluster, set: i32) -> Result<Pro
     let sql = cluster.sql(
         "select coalesce(pg_catalog.bool_and(
                     exists (select from pg_catalog.pg_trigger g
-                             where g.tgrelid = t.tab_reloid and g.tgname = $2 and g.tgenabled <> 'D')
+                             where g.tgrelid = t.tab_reloid and g.tgname = any ($2) and g.tgenabled <> 'D')
                     and not exists (select from pg_catalog.pg_trigger g
                                      where g.tgrelid = t.tab_reloid and g.tgname = any ($3) and g.tgenabled <> 'D')),
                  false)
@@ -178,7 +178,11 @@ async fn by_triggers(client: &Client, cluster: &Cluster, set: i32) -> Result<Pro
     let row = client
         .query_one(
             &sql,
-            &[&set, &name("logtrigger"), &vec![name("denyaccess"), name("lockedset")]],
+            &[
+                &set,
+                &vec![name("logtrigger"), name("logtrigger_i")],
+                &vec![name("denyaccess"), name("lockedset")],
+            ],
         )
         .await?;
     Ok(Probe::ByTriggers {

@@ -165,6 +165,17 @@ begin
         return 0;
     end if;
 
+    -- A key column was renamed by this transaction: no row could be found again, so the rows stay as they are.
+    if exists (
+        select
+        from @NAMESPACE@.tl_log l
+        cross join lateral @NAMESPACE@.tl_keys_of_log_row(l.log_cmdtype, l.log_cmdupdncols, l.log_cmdargs, v_key) as k
+        where l.log_origin = v_origin and l.log_txid = v_txid and l.log_tableid = p_tab_id and l.log_actionseq > v_begin
+          and not k.key operator(@HSTORE@.?&) v_key
+    ) then
+        return 0;
+    end if;
+
     select string_agg(
         format('"trunkline row".%I operator(%I.%s) (k.key operator(%s.->) %L::text)::%s', a.attname, n.nspname, o.oprname, @NAMESPACE@.tl_hstore(), a.attname,
             format_type(a.atttypid, null)),

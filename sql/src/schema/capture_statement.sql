@@ -231,10 +231,10 @@ begin
 
     -- A cast to text gives the same as the type's output function for these; for others (char, boolean, inet) it does not.
     select bool_and(a.atttypid = any ('{int2,int4,int8,oid,text,varchar,numeric,uuid,date,timestamp,timestamptz}'::regtype[])),
-           'array[' || string_agg(format('%L, (o.o).%I::pg_catalog.text', a.attname, a.attname), ', ' order by k.position) || ']'
+           'array[' || string_agg(format('%L, (o.o).%I::pg_catalog.text', a.attname, a.attname), ', ' order by a.attnum) || ']'
     into v_plain, v_key_pairs
-    from unnest(v_key) with ordinality as k (name, position)
-    join pg_attribute a on a.attrelid = v_table.oid and a.attname = k.name::name;
+    from pg_attribute a
+    where a.attrelid = v_table.oid and a.attname::text = any (v_key);
     if not v_plain then
         v_key_pairs := format('%1$s.hstore_to_array(%1$s.slice(%1$s.hstore(o.o), %2$L::pg_catalog.text[]))', @NAMESPACE@.tl_hstore(), v_key);
     end if;
@@ -291,16 +291,17 @@ begin
                 {looked up 2};
             end if;
             get diagnostics v_rows = row_count;
-            if v_settings is not null then
-                perform {schema}.tl_settings_restore(v_settings);
-            end if;
-            if v_rows operator(pg_catalog.>) 0 then
+            if v_rows operator(pg_catalog.>) 0
+                and exists (select from pg_catalog.pg_inherits h where h.inhparent operator(pg_catalog.=) tg_relid)
+            then
+                -- Rows of children are among them.
                 perform {schema}.tl_capture_doubt({id}, {memory});
             end if;
-            return null;
         end if;
     end if;
-    if {first} then
+    if v_rows is not null then
+        null;
+    elsif {first} then
         {known 1}
     else
         {known 2}
@@ -308,8 +309,8 @@ begin
     if v_settings is not null then
         perform {schema}.tl_settings_restore(v_settings);
     end if;
-    v_now := pg_catalog.pg_stat_get_xact_tuples_inserted({oid}) operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated({oid})
-        operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted({oid});
+    v_now := pg_catalog.pg_stat_get_xact_tuples_inserted(tg_relid) operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(tg_relid)
+        operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tg_relid);
     if v_rows operator(pg_catalog.=) 0
         or coalesce(pg_catalog.current_setting({memory}, true), '''') operator(pg_catalog.=) any (array['''', (v_now operator(pg_catalog.-) v_rows)::pg_catalog.text])
     then
@@ -346,14 +347,13 @@ end
     v_body := replace(v_body, '{path}', quote_literal(case when @NAMESPACE@.tl_depends_on_path(v_table.oid) then 'search_path' else '' end));
     v_body := replace(v_body, '{node}', @NAMESPACE@.getLocalNodeId(@CLUSTER@)::text);
     v_body := replace(v_body, '{id}', p_tab_id::text);
-    v_body := replace(v_body, '{oid}', v_table.oid::text);
     v_body := replace(v_body, '{regclass}', format('%L::pg_catalog.regclass', v_table.oid));
     v_body := replace(v_body, '{shape}', quote_literal(v_table.shape));
     v_body := replace(v_body, '{memory}', quote_literal(@NAMESPACE@.tl_capture_memory(p_tab_id)));
     v_body := replace(v_body, '{command}', format('%L::pg_catalog."char"', upper(p_command)));
     v_body := replace(v_body, '{hstore}', @NAMESPACE@.tl_hstore());
-    v_body := replace(v_body, '{sequence}', format('%L::pg_catalog.regclass', @REGCLASS:sl_action_seq@::oid));
-    v_body := replace(v_body, '{status}', format('%L::pg_catalog.regclass', @REGCLASS:sl_log_status@::oid));
+    v_body := replace(v_body, '{sequence}', format('%L::pg_catalog.regclass', format('%I.sl_action_seq', @CLUSTER@)));
+    v_body := replace(v_body, '{status}', format('%L::pg_catalog.regclass', format('%I.sl_log_status', @CLUSTER@)));
     v_body := replace(v_body, '{schema}', quote_ident(@CLUSTER@));
     -- names last: they may contain anything
     v_body := replace(v_body, '{nspname}', quote_literal(v_table.nspname));

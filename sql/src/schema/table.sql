@@ -304,7 +304,7 @@ begin
         select @CLUSTER@::name, ours.relname::name
         from unnest(array[
             'sl_event', 'sl_confirm', 'sl_setsync', 'sl_seqlog', 'sl_archive_counter', 'sl_components', 'sl_log_script',
-            'tl_sequence_seen', 'tl_trouble'
+            'tl_sequence_seen', 'tl_trouble', 'tl_capture_doubt'
         ]) as ours (relname)
         union all
         values ('pg_catalog'::name, 'pg_listener'::name), ('pg_catalog'::name, 'pg_statistic'::name)

@@ -92,7 +92,7 @@ impl Round {
             let unique = self.pick(&["", "", ", unique (u)", ", unique (u) deferrable initially deferred"]);
             let action = self.pick(&["cascade", "set null", "no action"]);
             let deferrable = self.pick(&["", "deferrable initially deferred"]);
-            let parent = self.pick(&["a", "b", name]);
+            let parent = self.pick(&["a", name]);
             sql += &format!(
                 "create table public.{name} (id int primary key, v int, u int, t char(8) default 'x', r int{unique});\n"
             );
@@ -217,8 +217,9 @@ impl Round {
                      insert into public.{second} (id, v) select id + 300, 4 from x where not exists (select from public.{second} s where s.id = x.id + 300)"
                 )
             }
-            12 => format!("update public.{table} set v = public.deed(id) where {rows}"),
-            13 => format!("insert into public.{table} (id, v) values ({}, 5) returning public.deed(id)", key + 400),
+            // Only by statement: row triggers cannot know that a function called by a statement writes to its table, too.
+            12 => format!("update public.a set v = public.deed(id) where {rows}"),
+            13 => format!("insert into public.a (id, v) values ({}, 5) returning public.deed(id)", key + 400),
             14 if self.merge => format!(
                 "merge into public.{table} x using (select g as id, (g + {other}) % 9 as m from generate_series({key}, {}) g) s on x.id = s.id
                  when matched and m < 3 then delete when matched then update set v = (x.v + 1) % 40, u = m
@@ -309,12 +310,12 @@ async fn play(connection: &Connection, seed: u64) -> Result<(), String> {
     round.history.push(schema);
     for (id, name) in (1..).zip(["a", "b", "c", "p0", "p1", "p2", "p9"]) {
         replicate(connection, id, &format!("public.{name}")).await;
-        if round.chance(25) {
+        if round.chance(25) && name != "a" {
             connection.run(&format!("select @NAMESPACE@.tl_capture_mode({id}, 'row')")).await;
             round.history.push(format!("-- {name} by row"));
         }
     }
-    let deed = round.deed("a", "k");
+    let deed = round.deed("a", "k").replace("public.p ", "public.a ");
     let function = format!(
         "create function public.deed(k int) returns int language plpgsql as $$ begin {deed} return (k + 1) % 40; end $$"
     );
