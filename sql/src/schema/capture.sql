@@ -190,6 +190,9 @@ declare
     v_virtual pg_catalog.text[];
     v_args pg_catalog.text[] := '{}';
 begin
+    if pg_catalog.current_setting('server_version_num') operator(pg_catalog.<) '180000' then
+        return p_args;
+    end if;
     select pg_catalog.array_agg(a.attname::pg_catalog.text) into v_virtual
     from pg_catalog.pg_attribute a
     where a.attrelid operator(pg_catalog.=) p_table
