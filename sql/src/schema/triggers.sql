@@ -171,7 +171,7 @@ $trunkline$;
 
 -- Makes log triggers anew whose arguments or functions no longer fit their table (key or columns changed), or which should be of the
 -- other kind by now. With true only those of tables which
--- this transaction has locked exclusively: others could be in use, and cannot have changed here. Returns how many.
+-- this transaction has locked as it must to change them: others cannot have changed here. Returns how many.
 -- Locks: ACCESS EXCLUSIVE on the tables it repairs; the config lock if there are any. Event: none.
 create or replace function @NAMESPACE@.repair_log_triggers(only_locked boolean) returns integer
     language plpgsql
@@ -192,7 +192,7 @@ begin
                  and l.database = (select d.oid from pg_database d where d.datname = current_database())
                  and l.relation = t.tab_reloid
                  and l.pid = pg_backend_pid()
-                 and l.mode = 'AccessExclusiveLock'
+                 and l.mode in ('AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock', 'ShareUpdateExclusiveLock')
                  and l.granted
            )
         order by t.tab_id

@@ -107,7 +107,11 @@ impl Round {
             sql += &format!(
                 "create table public.p{part} partition of public.p for values in ({});
                  alter table public.p{part} add primary key (id);\n",
-                (0..40).filter(|v| v % 3 == part).map(|v| v.to_string()).collect::<Vec<_>>().join(", ")
+                (0..40)
+                    .filter(|v| v % 3 == part)
+                    .map(|v| v.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             );
         }
         // partition tables cannot have a unique key without `v`, so ids may occur once in each
@@ -122,7 +126,11 @@ impl Round {
     fn deed(&mut self, own: &str, id: &str) -> String {
         let table = if self.chance(60) { own } else { self.pick(TABLES) };
         let other = self.pick(&["", " + 1", " + 2", " % 7", " - 3"]);
-        let on_conflict = if table == "p" { "" } else { "on conflict (id) do nothing" };
+        let on_conflict = if table == "p" {
+            ""
+        } else {
+            "on conflict (id) do nothing"
+        };
         match self.random.random_range(0..7) {
             0 => format!("update public.{table} set v = (v + 1) % 40 where id = {id}{other};"),
             1 => format!("update public.{table} set t = 'y' where id = {id}{other};"),
@@ -139,13 +147,30 @@ impl Round {
     fn trigger(&mut self) -> String {
         self.triggers += 1;
         let number = self.triggers;
-        let table = if self.partition_triggers { self.pick(TABLES) } else { self.pick(&TABLES[..3]) };
+        let table = if self.partition_triggers {
+            self.pick(TABLES)
+        } else {
+            self.pick(&TABLES[..3])
+        };
         let name = format!("{}{number}", self.pick(&["A", "_", "_I", "_J", "m", "zz"]));
-        let event = self.pick(&["insert", "update", "delete", "insert or update", "insert or update or delete"]);
+        let event = self.pick(&[
+            "insert",
+            "update",
+            "delete",
+            "insert or update",
+            "insert or update or delete",
+        ]);
         let kinds: &[&str] = if table == "p" {
             &["after row", "before statement", "after statement"]
         } else {
-            &["after row", "after row", "before row", "before statement", "after statement", "deferred"]
+            &[
+                "after row",
+                "after row",
+                "before row",
+                "before statement",
+                "after statement",
+                "deferred",
+            ]
         };
         let kind = self.pick(kinds);
         let by_row = kind.ends_with("row") || kind == "deferred";
@@ -154,7 +179,9 @@ impl Round {
         if kind == "deferred" {
             // At the commit depth is no bound.
             let count = "coalesce(nullif(current_setting('test.deferred', true), ''), '0')::int";
-            deed = format!("if {count} < 5 then perform set_config('test.deferred', ({count} + 1)::text, true); {deed} end if;");
+            deed = format!(
+                "if {count} < 5 then perform set_config('test.deferred', ({count} + 1)::text, true); {deed} end if;"
+            );
         }
         let depth = self.pick(&[2, 3, 4]);
         let key = if by_row {
@@ -163,7 +190,9 @@ impl Round {
             ""
         };
         let when = match kind {
-            "deferred" => format!("create constraint trigger \"{name}\" after {event} on public.{table} deferrable initially deferred for each row"),
+            "deferred" => format!(
+                "create constraint trigger \"{name}\" after {event} on public.{table} deferrable initially deferred for each row"
+            ),
             _ => {
                 let (time, level) = kind.split_once(' ').unwrap();
                 format!("create trigger \"{name}\" {time} {event} on public.{table} for each {level}")
@@ -260,7 +289,10 @@ async fn transaction(round: &mut Round, connection: &Connection) {
         let keep = round.chance(85);
         connection.run("savepoint s").await;
         let done = run(connection, &statement).await;
-        round.history.push(format!("savepoint s; {statement}; -- {}", if done { "done" } else { "refused" }));
+        round.history.push(format!(
+            "savepoint s; {statement}; -- {}",
+            if done { "done" } else { "refused" }
+        ));
         if done && keep {
             connection.run("release savepoint s").await;
         } else {
@@ -311,7 +343,9 @@ async fn play(connection: &Connection, seed: u64) -> Result<(), String> {
     for (id, name) in (1..).zip(["a", "b", "c", "p0", "p1", "p2", "p9"]) {
         replicate(connection, id, &format!("public.{name}")).await;
         if round.chance(25) && name != "a" {
-            connection.run(&format!("select @NAMESPACE@.tl_capture_mode({id}, 'row')")).await;
+            connection
+                .run(&format!("select @NAMESPACE@.tl_capture_mode({id}, 'row')"))
+                .await;
             round.history.push(format!("-- {name} by row"));
         }
     }
@@ -353,7 +387,10 @@ async fn prepared_node(name: &str) -> Connection {
 }
 
 fn first_seed() -> u64 {
-    let seed = std::env::var("TRUNKLINE_TEST_SEED").map_or_else(|_| u64::from(rand::random::<u32>()), |seed| seed.parse().expect("a number"));
+    let seed = std::env::var("TRUNKLINE_TEST_SEED").map_or_else(
+        |_| u64::from(rand::random::<u32>()),
+        |seed| seed.parse().expect("a number"),
+    );
     println!("replay with TRUNKLINE_TEST_SEED={seed}");
     seed
 }
