@@ -87,39 +87,49 @@ impl Round {
     }
 
     fn schema(&mut self) -> String {
-        let mut sql = String::new();
+        let mut parts = Vec::new();
         for name in ["a", "b", "c"] {
             let unique = self.pick(&["", "", ", unique (u)", ", unique (u) deferrable initially deferred"]);
             let action = self.pick(&["cascade", "set null", "no action"]);
             let deferrable = self.pick(&["", "deferrable initially deferred"]);
             let parent = self.pick(&["a", name]);
-            sql += &format!(
-                "create table public.{name} (id int primary key, v int, u int, t char(8) default 'x', r int{unique});\n"
-            );
+            parts.push(format!(
+                "create table public.{name} (id int primary key, v int, u int, t char(8) default 'x', r int{unique});"
+            ));
             if self.chance(60) {
-                sql += &format!(
-                    "alter table public.{name} add foreign key (r) references public.{parent} (id) on delete {action} on update cascade {deferrable};\n"
-                );
+                parts.push(format!(
+                    "alter table public.{name} add foreign key (r) references public.{parent} (id) on delete {action} on update cascade {deferrable};"
+                ));
             }
         }
-        sql += "create table public.p (id int, v int, u int, t char(8) default 'x', r int) partition by list (v);\n";
-        for part in 0..3 {
-            sql += &format!(
-                "create table public.p{part} partition of public.p for values in ({});
-                 alter table public.p{part} add primary key (id);\n",
-                (0..40)
-                    .filter(|v| v % 3 == part)
-                    .map(|v| v.to_string())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            );
+        parts.push(
+            "create table public.p (id int, v int, u int, t char(8) default 'x', r int) partition by list (v);"
+                .to_owned(),
+        );
+        // A key of the partitioned table would have to contain `v`; so an id may occur once in each partition.
+        let values = |part: i32| {
+            (0..40)
+                .filter(|v| v % 3 == part)
+                .map(|v| v.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        for (part, values) in [
+            ("p0", values(0)),
+            ("p1", values(1)),
+            ("p2", values(2)),
+            ("p9", "40, null".to_owned()),
+        ] {
+            parts.push(format!(
+                "create table public.{part} partition of public.p for values in ({values}); alter table public.{part} add primary key (id);"
+            ));
         }
-        // partition tables cannot have a unique key without `v`, so ids may occur once in each
-        sql += "create table public.p9 partition of public.p for values in (40, null); alter table public.p9 add primary key (id);\n";
         for name in ["a", "b", "c", "p0", "p1", "p2", "p9"] {
-            sql += &format!("create table twin.{name} (like public.{name} including indexes);\n");
+            parts.push(format!(
+                "create table twin.{name} (like public.{name} including indexes);"
+            ));
         }
-        sql
+        parts.join("\n")
     }
 
     /// What a trigger or function does to a table; `id` is an expression for a key.
@@ -189,14 +199,13 @@ impl Round {
         } else {
             ""
         };
-        let when = match kind {
-            "deferred" => format!(
+        let when = if kind == "deferred" {
+            format!(
                 "create constraint trigger \"{name}\" after {event} on public.{table} deferrable initially deferred for each row"
-            ),
-            _ => {
-                let (time, level) = kind.split_once(' ').unwrap();
-                format!("create trigger \"{name}\" {time} {event} on public.{table} for each {level}")
-            }
+            )
+        } else {
+            let (time, level) = kind.split_once(' ').unwrap();
+            format!("create trigger \"{name}\" {time} {event} on public.{table} for each {level}")
         };
         format!(
             "create function public.f{number}() returns trigger language plpgsql as $$ declare k int; begin
