@@ -155,6 +155,9 @@ begin
         select from pg_index x
         where x.indrelid = v_table and x.indexrelid <> v_index and (x.indisunique or x.indisexclusion)
     ) and not exists (
+        -- rows of its children are among the log rows
+        select from pg_inherits h where h.inhparent = v_table
+    ) and not exists (
         select
         from @NAMESPACE@.tl_log l
         cross join lateral @NAMESPACE@.tl_keys_of_log_row(l.log_cmdtype, l.log_cmdupdncols, l.log_cmdargs, v_key) as k

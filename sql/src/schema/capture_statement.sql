@@ -200,9 +200,9 @@ declare
     v_plain bool;
     v_key_pairs text;
     v_usual text;
-    v_pairs text := '(select "trunkline old" as o, pg_catalog.row_number() over () as position from old_rows as "trunkline old") o
+    v_pairs text := '(select "trunkline old" as o, {key} as key, pg_catalog.row_number() over () as position from old_rows as "trunkline old") o
         join (select "trunkline new" as n, pg_catalog.row_number() over () as position from new_rows as "trunkline new") n on n.position operator(pg_catalog.=) o.position';
-    v_column_pairs text := '(select o.*, pg_catalog.row_number() over () as "trunkline position" from old_rows o) o
+    v_column_pairs text := '(select "trunkline old".*, {key} as "trunkline key", pg_catalog.row_number() over () as "trunkline position" from old_rows as "trunkline old") o
         join (select n.*, pg_catalog.row_number() over () as "trunkline position" from new_rows n) n
             on n."trunkline position" operator(pg_catalog.=) o."trunkline position"';
     v_changes text;
@@ -231,12 +231,12 @@ begin
 
     -- A cast to text gives the same as the type's output function for these; for others (char, boolean, inet) it does not.
     select bool_and(a.atttypid = any ('{int2,int4,int8,oid,text,varchar,numeric,uuid,date,timestamp,timestamptz}'::regtype[])),
-           'array[' || string_agg(format('%L, (o.o).%I::pg_catalog.text', a.attname, a.attname), ', ' order by a.attnum) || ']'
+           'array[' || string_agg(format('%L, "trunkline old".%I::pg_catalog.text', a.attname, a.attname), ', ' order by a.attnum) || ']'
     into v_plain, v_key_pairs
     from pg_attribute a
     where a.attrelid = v_table.oid and a.attname::text = any (v_key);
     if not v_plain then
-        v_key_pairs := format('%1$s.hstore_to_array(%1$s.slice(%1$s.hstore(o.o), %2$L::pg_catalog.text[]))', @NAMESPACE@.tl_hstore(), v_key);
+        v_key_pairs := format('%1$s.hstore_to_array(%1$s.slice(%1$s.hstore("trunkline old"), %2$L::pg_catalog.text[]))', @NAMESPACE@.tl_hstore(), v_key);
     end if;
 
     v_usual := @NAMESPACE@.tl_usual_settings(v_table.oid);
@@ -245,29 +245,33 @@ begin
         v_known := v_insert || '0, {hstore}.hstore_to_array({hstore}.hstore("trunkline new")) from new_rows as "trunkline new"';
         v_looked_up := v_by_name || '0, {schema}.tl_without_virtual_columns(tg_relid, {hstore}.hstore_to_array({hstore}.hstore("trunkline new"))) from new_rows as "trunkline new"';
     elsif p_command = 'd' then
-        v_known := v_insert || '0, {key} from (select "trunkline old" as o from old_rows as "trunkline old") o';
+        v_known := v_insert || '0, {key} from old_rows as "trunkline old"';
         v_looked_up := v_by_name || '0, {schema}.tl_key_of_row(tg_relid, {id}, tg_op, {hstore}.hstore("trunkline old")) from old_rows as "trunkline old"';
     else
         v_body := 'pg_catalog.cardinality(r.changed) operator(pg_catalog./) 2, r.changed operator(pg_catalog.||) r.key
         from (
-            select {hstore}.hstore_to_array({hstore}.hstore(n.n) operator({hstore}.-) {hstore}.hstore(o.o)) as changed, {key} as key
+            select {hstore}.hstore_to_array({hstore}.hstore(n.n) operator({hstore}.-) {hstore}.hstore(o.o)) as changed, o.key as key
             from {rows}
             offset 0
         ) as r';
-        -- One row needs no numbers to find its other half.
-        v_single := v_insert || replace(v_body, '{rows}', '(select "trunkline old" as o from old_rows as "trunkline old") o, (select "trunkline new" as n from new_rows as "trunkline new") n
+        -- One row needs no numbers to find its other half. Without the inner `offset 0` the server refuses whole rows of tables
+        -- that have lost a column.
+        v_single := v_insert || replace(v_body, '{rows}', '(select "trunkline old" as o, {key} as key from old_rows as "trunkline old" offset 0) o,
+                (select "trunkline new" as n from new_rows as "trunkline new" offset 0) n
             where not exists (select from new_rows offset 1)');
         v_changes := @NAMESPACE@.tl_changed_columns(v_table.oid);
         if v_plain and v_changes is not null then
             v_known := v_insert || replace(replace(replace(
                 v_body, '{hstore}.hstore_to_array({hstore}.hstore(n.n) operator({hstore}.-) {hstore}.hstore(o.o))', '{changes}'),
-                '{key}', '{key of columns}'),
+                'o.key as key', 'o."trunkline key" as key'),
                 '{rows}', v_column_pairs
             );
         else
             v_known := v_insert || replace(v_body, '{rows}', v_pairs);
         end if;
-        v_looked_up := v_by_name || replace(replace(v_body, '{key}', '{schema}.tl_key_of_row(tg_relid, {id}, tg_op, {hstore}.hstore(o.o))'), '{rows}', v_pairs);
+        v_looked_up := v_by_name || replace(v_body, '{rows}', replace(
+            v_pairs, '{key}', '{schema}.tl_key_of_row(tg_relid, {id}, tg_op, {hstore}.hstore("trunkline old"))'
+        ));
     end if;
 
     v_body := '
@@ -359,7 +363,6 @@ end
     v_body := replace(v_body, '{nspname}', quote_literal(v_table.nspname));
     v_body := replace(v_body, '{relname}', quote_literal(v_table.relname));
     v_body := replace(v_body, '{key}', v_key_pairs);
-    v_body := replace(v_body, '{key of columns}', replace(v_key_pairs, '(o.o)', 'o'));
     return replace(v_body, '{changes}', coalesce(v_changes, ''));
 end
 $trunkline$;
