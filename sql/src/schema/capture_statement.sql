@@ -1,6 +1,6 @@
 -- Capture at the level of statements: which tables, by which triggers, and the functions written for them.
 --
--- A captured row costs half as much where the rows of a statement are logged together, by three triggers with transition tables,
+-- For tables where that was chosen with tl_capture_mode(). A captured row costs half as much where the rows of a statement are logged together, by three triggers with transition tables,
 -- `_C_logtrigger_i`, `_u` and `_d`, while `_C_logtrigger` is disabled. Their functions, tl_log_<table>_<i|u|d>, are written for one
 -- table: names, key and needed settings stand in them as constants, since looking each of them up costs as much as logging the row.
 -- What they take for granted is the table's shape, see tl_capture_shape(). They ask tl_capture_fits() for it in an expression
@@ -49,16 +49,18 @@ begin
           )
     ) then
         reason := 'a key column may be null, or a column is generated when read';
+    elsif v_wanted = 'statement' then
+        mode := 'statement';
+        reason := 'chosen with tl_capture_mode()';
     elsif v_wanted = 'row' then
         reason := 'chosen with tl_capture_mode()';
     else
-        mode := 'statement';
-        reason := case when v_wanted is null then 'nothing stands against it' else 'chosen with tl_capture_mode()' end;
+        reason := 'the default; nothing stands against `statement`';
     end if;
 end
 $trunkline$;
 
--- Chooses how changes of a table are captured on this node: `row`, `statement`, or `auto` to decide by the table again. The choice
+-- Chooses how changes of a table are captured on this node: `row`, `statement`, or `auto` for the default. The choice
 -- is this node's own: make it on every node that may become the origin. Returns the mode in use. `statement` is refused where it
 -- cannot be right.
 -- Locks: config lock; ACCESS EXCLUSIVE on the table where triggers are removed. Event: none.

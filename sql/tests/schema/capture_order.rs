@@ -351,11 +351,11 @@ async fn play(connection: &Connection, seed: u64) -> Result<(), String> {
     round.history.push(schema);
     for (id, name) in (1..).zip(["a", "b", "c", "p0", "p1", "p2", "p9"]) {
         replicate(connection, id, &format!("public.{name}")).await;
-        if round.chance(25) && name != "a" {
+        if !name.starts_with('p') && (name == "a" || round.chance(75)) {
             connection
-                .run(&format!("select @NAMESPACE@.tl_capture_mode({id}, 'row')"))
+                .run(&format!("select @NAMESPACE@.tl_capture_mode({id}, 'statement')"))
                 .await;
-            round.history.push(format!("-- {name} by row"));
+            round.history.push(format!("-- {name} by statement"));
         }
     }
     let deed = round.deed("a", "k").replace("public.p ", "public.a ");
