@@ -1,12 +1,11 @@
 -- Capture at the level of statements: which tables, by which triggers, and the functions written for them.
 --
--- For tables where that was chosen with tl_capture_mode(). A captured row costs half as much where the rows of a statement are logged together, by three triggers with transition tables,
--- `_C_logtrigger_i`, `_u` and `_d`, while `_C_logtrigger` is disabled. Their functions, tl_log_<table>_<i|u|d>, are written for one
+-- For tables where that was chosen with tl_capture_mode(). A captured row costs half as much where the rows of a statement are logged
+-- together, by three triggers with transition tables, `_C_logtrigger_i`, `_u` and `_d`, while `_C_logtrigger` is disabled. Their functions, tl_log_<table>_<i|u|d>, are written for one
 -- table: names, key and needed settings stand in them as constants, since looking each of them up costs as much as logging the row.
 -- What they take for granted is the table's shape, see tl_capture_shape(). They ask tl_capture_fits() for it in an expression
 -- the server evaluates once and again after every change of the table, so a function is never quietly wrong after an
--- ALTER TABLE, a new trigger or child: then it logs by looking everything up, and the transaction's log rows are put in order at its
--- commit, until repair_log_triggers() has run.
+-- ALTER TABLE or a new child: then it logs by looking everything up, until repair_log_triggers() has run.
 -- Order: each function compares how many changes of the table the server has counted since it last logged with the number of rows
 -- it logs. Other changes in between mean that statements were nested, see capture_order.sql.
 
