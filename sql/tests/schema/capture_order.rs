@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use crate::{Connection, node, replicate};
 
 /// Applies the log to the tables of schema `twin`, strictly: a row to change or delete must be there. Empties the log.
-const REPLAY: &str = r#"
+const REPLAY: &str = r"
 create schema twin;
 create function twin.replay() returns void language plpgsql as $$
 declare
@@ -47,7 +47,7 @@ begin
     end loop;
     truncate @NAMESPACE@.sl_log_1, @NAMESPACE@.sl_log_2;
 end $$;
-"#;
+";
 
 /// The tables of a round; `p` is partitioned, its partitions are replicated.
 const TABLES: &[&str] = &["a", "b", "c", "p"];
