@@ -546,7 +546,7 @@ end
 $trunkline$;
 
 -- Enables the log triggers of the kind the table is captured by and disables the others. A node that takes no writes has none
--- enabled; there the table may become a partition unless somebody reads it right now.
+-- enabled. Nothing is removed: that would take a stronger lock in the middle of a move, out of the order in which tables are locked.
 -- Locks: SHARE ROW EXCLUSIVE on the table. Event: none.
 create or replace function @NAMESPACE@.tl_configure_log_triggers(p_tab_id integer, p_writes boolean) returns void
     language plpgsql
@@ -555,18 +555,10 @@ as $trunkline$
 declare
     v_table regclass := @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableConfigureTriggers');
     v_by_statement bool := p_writes and (select d.mode = 'statement' from @NAMESPACE@.tl_capture_decision(p_tab_id) as d);
-    v_blocker name := @NAMESPACE@.tl_object_name('', '_see_tl_capture_mode');
     v_trigger name;
 begin
     if v_by_statement then
         perform @NAMESPACE@.tl_create_statement_triggers(p_tab_id);
-    elsif exists (select from pg_trigger g where g.tgrelid = v_table and g.tgname = v_blocker) then
-        begin
-            execute format('lock table only %s in access exclusive mode nowait', v_table);
-            execute format('drop trigger %I on %s', v_blocker, v_table);
-        exception when lock_not_available then
-            null;
-        end;
     end if;
     for v_trigger in
         select g.tgname
