@@ -55,6 +55,13 @@ impl<M: Copy + PartialEq + Send + Sync + 'static> Script<M> {
         });
     }
 
+    /// Lines that belong to no node.
+    pub(crate) fn lines<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) {
+        for text in lines {
+            self.line(None, text);
+        }
+    }
+
     /// An `echo` that tells people, and us, how far the script is.
     pub(crate) fn mark(&mut self, node: Option<i32>, mark: M, text: &str) {
         self.lines.push(Line {

@@ -20,6 +20,7 @@ use plan::Plan;
 
 /// Options of `slonctl switch`.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct SwitchArguments {
     /// The node that becomes origin; without it the best subscriber is suggested.
     #[arg(long, value_name = "NODE")]
@@ -42,6 +43,9 @@ pub(crate) struct SwitchArguments {
     /// If the origin cannot be reached, fail over instead: what it alone had is lost.
     #[arg(long)]
     failover_if_down: bool,
+    /// Go on with a switch that was cut short: sets that are locked are taken as they are.
+    #[arg(long)]
+    resume: bool,
     /// Check and show the plan, but do nothing.
     #[arg(long)]
     dry_run: bool,

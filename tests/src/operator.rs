@@ -111,6 +111,13 @@ impl Slonctl {
         signal(pid, wanted);
     }
 
+    /// Sends a signal, unless it has ended already.
+    pub fn signal_if_running(&self, wanted: Signal) {
+        if let Some(pid) = self.child.id() {
+            signal(pid, wanted);
+        }
+    }
+
     /// Waits for its end; panics if it hangs.
     pub async fn finish(self) -> SlonctlRun {
         let output = tokio::time::timeout(SLONCTL_TIME, self.child.wait_with_output())

@@ -79,16 +79,23 @@ impl Look<'_> {
     fn nodes(&mut self) {
         let view = self.view;
         for node in view.nodes.values() {
-            if node.facts().is_none() {
-                let reasons = node.silence().join("; ");
-                self.complain(
+            let outcast = view.outcast(node.id);
+            match (node.facts(), outcast) {
+                (Some(_), None) => {}
+                (Some(_), Some(reason)) => self.complain(Condition::Nodes, Level::Critical, node.id, reason),
+                // That it is gone is no news; that the others still keep events for it is.
+                (None, Some(reason)) => self.complain(
+                    Condition::Nodes,
+                    Level::Warning,
+                    node.id,
+                    format!("{reason}, and it is still in the books: `drop node` takes it out"),
+                ),
+                (None, None) => self.complain(
                     Condition::Nodes,
                     Level::Critical,
                     node.id,
-                    format!("cannot be reached: {reasons}"),
-                );
-            } else if let Some(reason) = view.outcast(node.id) {
-                self.complain(Condition::Nodes, Level::Critical, node.id, reason);
+                    format!("cannot be reached: {}", node.silence().join("; ")),
+                ),
             }
         }
         for note in &view.notes {

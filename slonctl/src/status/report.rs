@@ -41,7 +41,7 @@ pub(crate) enum NodeState {
     Up,
     /// It does not answer.
     Unreachable,
-    /// It answers, and the others have failed it over or dropped it.
+    /// The others have failed it over or dropped it.
     Outcast,
     /// It answers, and keeps itself from being written to.
     Fenced,
@@ -199,8 +199,8 @@ fn node_report(view: &ClusterView, node: &NodeView, sets: &[SetStanding]) -> Nod
     let facts = node.facts();
     let outcast = view.outcast(id);
     let state = match facts {
+        _ if outcast.is_some() => NodeState::Outcast,
         None => NodeState::Unreachable,
-        Some(_) if outcast.is_some() => NodeState::Outcast,
         Some(facts) if !facts.fences.is_empty() => NodeState::Fenced,
         Some(_) => NodeState::Up,
     };
@@ -422,7 +422,7 @@ fn remarks(view: &ClusterView, sets: &[SetReport]) -> Vec<String> {
                 notes.push(note);
             }
         }
-        if !facts.daemon.alive {
+        if !facts.daemon.alive && view.outcast(node.id).is_none() {
             notes.push(format!(
                 "no slon serves node {}: it gets and gives nothing until one is started",
                 node.id

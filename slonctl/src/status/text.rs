@@ -70,7 +70,7 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport) -> fmt::Result {
             .map_or_else(String::new, |origin| format!(", whose origin is node {origin} now"));
         writeln!(
             f,
-            "      must not write to set {}{origin}, since {}: {}",
+            "      must not write to set {}{origin}, for {} now: {}",
             fence.set,
             age(fence.since_seconds),
             fence.reason

@@ -22,7 +22,7 @@ pub(super) async fn look(view: &ClusterView, plan: &Plan, arguments: &SwitchArgu
         findings.warning(None, note.clone());
     }
     nodes(view, plan, &mut findings);
-    sets(view, plan, &mut findings);
+    sets(view, plan, arguments, &mut findings);
     hooks(view, plan, &mut findings);
     lags(view, plan, arguments, &mut findings).await;
     if let Some(session) = view.node(plan.old).and_then(|node| node.session())
@@ -93,14 +93,19 @@ fn nodes(view: &ClusterView, plan: &Plan, findings: &mut Findings) {
     }
 }
 
-fn sets(view: &ClusterView, plan: &Plan, findings: &mut Findings) {
+fn sets(view: &ClusterView, plan: &Plan, arguments: &SwitchArguments, findings: &mut Findings) {
     for set in &plan.sets {
-        if set.locked {
+        if set.locked && arguments.resume {
+            findings.warning(
+                plan.old,
+                format!("set {} is locked already; it is taken as it is", set.id),
+            );
+        } else if set.locked {
             findings.problem(
                 plan.old,
                 format!(
-                    "set {0} is locked already, perhaps by a switch that was cut short; \
-                     `unlock set (id = {0}, origin = {1});` opens it",
+                    "set {0} is locked already, perhaps by a switch that was cut short: go on with --resume, or open it with \
+                     `unlock set (id = {0}, origin = {1});`",
                     set.id, plan.old
                 ),
             );

@@ -27,7 +27,7 @@ const PUT_BACK_PAUSE: Duration = Duration::from_millis(500);
 enum Cut {
     /// A statement failed; slonik has said why.
     Script,
-    /// Writes have been refused for too long.
+    /// It takes too long.
     TooLong,
     /// Somebody pressed Ctrl-C, or sent SIGTERM.
     Stopped(&'static str),
@@ -113,7 +113,11 @@ impl Course<'_> {
             Some(cut) => {
                 let reason = match cut {
                     Cut::Script => "the script failed".to_owned(),
-                    Cut::TooLong => format!("writes were refused for {}", show(self.arguments.max_outage)),
+                    Cut::TooLong => format!(
+                        "node {} has not handed over within {}",
+                        self.plan.old,
+                        show(self.arguments.max_outage)
+                    ),
                     Cut::Stopped(name) => format!("stopped by {name}"),
                 };
                 if marks.iter().any(|(mark, _)| *mark >= Mark::Moved) {

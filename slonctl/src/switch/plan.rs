@@ -182,9 +182,21 @@ fn write_script(
         .map(|node| node.id);
     let mut script = Script::new(view, reachable);
     let seconds = |time: std::time::Duration| time.as_secs_f64().ceil().max(1.0);
-    for set in sets {
-        script.line(Some(old), format!("lock set (id = {}, origin = {old});", set.id));
+    let open: Vec<&SetStanding> = sets.iter().filter(|set| !set.locked).collect();
+    // In one block they are locked in one step.
+    let (head, indent, tail) = if open.len() > 1 {
+        (Some("try {"), "    ", Some("}"))
+    } else {
+        (None, "", None)
+    };
+    script.lines(head);
+    for set in open {
+        script.line(
+            Some(old),
+            format!("{indent}lock set (id = {}, origin = {old});", set.id),
+        );
     }
+    script.lines(tail);
     script.mark(Some(old), Mark::Locked, "locked: writes are refused");
     script.line(Some(old), format!("sync (id = {old});"));
     script.line(
@@ -196,7 +208,7 @@ fn write_script(
     );
     script.mark(Some(new), Mark::CaughtUp, "has everything");
     // In one transaction: all sets go, or none.
-    script.line(None, "try {");
+    script.lines(["try {"]);
     for set in sets {
         script.line(
             Some(old),
@@ -206,7 +218,7 @@ fn write_script(
             ),
         );
     }
-    script.line(None, "}");
+    script.lines(["}"]);
     script.mark(
         Some(old),
         Mark::Moved,
@@ -266,7 +278,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "If writes have been refused for {} and node {old} has not handed over, everything is put back.",
+            "If node {old} has not handed over {} after writes began to be refused, everything is put back.",
             crate::duration::show(self.limit)
         )
     }

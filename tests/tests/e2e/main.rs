@@ -24,6 +24,7 @@ mod keys;
 mod many_tables;
 mod old_dialects;
 mod operator_check;
+mod operator_failover;
 mod operator_hooks;
 mod operator_status;
 mod operator_switch;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use rand::Rng;
 use trunkline_tests::{Cluster, Connection, PATIENCE, Slonctl, Writers, run_slonctl, test_seed, wait_until};
 
 const TABLES: [&str; 1] = [r#""public"."item""#];
@@ -247,7 +248,7 @@ async fn a_switch_that_fails_half_way_puts_everything_back() {
     run_slonctl(&["--config", config, "switch", "--to", "2", "-f", "--max-outage", "3s"])
         .await
         .exits(5)
-        .says("writes were refused for 3 s: putting everything back");
+        .says("node 1 has not handed over within 3 s: putting everything back");
     writer.run("rollback").await;
     is_back().await;
 
@@ -375,4 +376,87 @@ async fn wait_for_lock(cluster: &Cluster, observer: &Connection) {
         if locked { Ok(()) } else { Err("not locked".to_owned()) }
     })
     .await;
+}
+
+/// One thing of what happens to slonctl in the middle of its work.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Killed,
+    Interrupted,
+    None,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_deaths_of_slonctl_leave_one_writer_and_lose_nothing() {
+    let seed = test_seed("random_deaths_of_slonctl_leave_one_writer_and_lose_nothing");
+    let mut random = seed.generator(1000);
+    let cluster = Cluster::new("switch_random", 3).await;
+    Writers::prepare(&cluster, 1).await;
+    cluster.establish().await;
+    // Two sets, which go together or not at all.
+    let (first_set, second_set) = Writers::TABLE_NAMES.split_at(2);
+    cluster.create_set(1, 1, first_set, &Writers::SEQUENCE_NAMES).await;
+    cluster.create_set(2, 1, second_set, &[]).await;
+    for set in [1, 2] {
+        for receiver in [2, 3] {
+            cluster.subscribe(set, 1, 1, receiver).await;
+        }
+    }
+    let file = cluster.slonctl_file(&[]);
+    let config = file.to_str().expect("UTF-8");
+    let writers = Writers::start(&cluster, &[1, 2, 3], 3, Duration::from_millis(10), seed);
+    let mut origin = 1;
+    for round in 0..4 {
+        let to = [1, 2, 3][random.random_range(0..3)];
+        if to == origin {
+            continue;
+        }
+        let blow = [Blow::Killed, Blow::Killed, Blow::Interrupted, Blow::None][random.random_range(0..4)];
+        let delay = Duration::from_millis(random.random_range(100..2500));
+        println!("round {round}: from node {origin} to node {to}, {blow:?} after {delay:?}");
+        let node = to.to_string();
+        let arguments = ["--config", config, "switch", "--to", &node, "-f", "--max-outage", "30s"];
+        let slonctl = Slonctl::start(&arguments);
+        tokio::time::sleep(delay).await;
+        match blow {
+            Blow::Killed => slonctl.signal_if_running(Signal::SIGKILL),
+            Blow::Interrupted => slonctl.signal_if_running(Signal::SIGINT),
+            Blow::None => {}
+        }
+        let first = slonctl.finish().await;
+        println!("first run: {}", first.status);
+        // The same again, until it is done; a set that was left locked is taken up where it was left.
+        let resume = [&arguments[..], &["--resume"]].concat();
+        wait_until("the switch is done", PATIENCE, async || {
+            let run = run_slonctl(&resume).await;
+            let there = run.stdout.contains("is the origin of all sets already");
+            if run.status.success() || there {
+                Ok(())
+            } else {
+                Err(run.transcript())
+            }
+        })
+        .await;
+        origin = to;
+        let mut writable = Vec::new();
+        for id in 1..=3 {
+            let connection = cluster.connect(id).await;
+            let tried = connection
+                .try_run(
+                    "begin; set local lock_timeout to '10s'; update accounts set owner = owner where id = 1; \
+                          insert into pairs values (99, 99, null); rollback",
+                )
+                .await;
+            if tried.is_ok() {
+                writable.push(id);
+            }
+        }
+        assert_eq!(writable, [origin], "one node accepts writes");
+    }
+    let outcome = writers.finish().await;
+    cluster.caught_up().await;
+    for id in 1..=3 {
+        outcome.assert_nothing_lost(&cluster, id).await;
+    }
+    cluster.assert_all_equal().await;
 }
