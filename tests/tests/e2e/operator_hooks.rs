@@ -23,8 +23,9 @@ fn left_out(test: &str, reason: &str) {
     let _ = std::io::stderr().write_all(format!("{test}: LEFT OUT, {reason}\n").as_bytes());
 }
 
+/// On servers of its own, because `lock set` waits for every older transaction of a server.
 async fn pair(test: &str) -> Cluster {
-    let cluster = Cluster::new(test, 2).await;
+    let cluster = Cluster::on_own_servers(test, 2).await;
     cluster
         .run_on_all("create table item (id int primary key, v int); create table aside (id int)")
         .await;

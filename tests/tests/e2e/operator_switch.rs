@@ -1,4 +1,6 @@
 //! `slonctl switch`: it moves the set and proves it, or leaves everything as it was.
+//!
+//! On servers of their own: `lock set` waits for every older transaction of a server, also for those of other tests.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +13,7 @@ const TABLES: [&str; 1] = [r#""public"."item""#];
 
 /// Node 1 with a set that nodes 2 and 3 get from it.
 async fn star(test: &str) -> Cluster {
-    let cluster = Cluster::new(test, 3).await;
+    let cluster = Cluster::on_own_servers(test, 3).await;
     cluster
         .run_on_all("create table item (id int primary key, v text); create table aside (id int)")
         .await;
@@ -39,7 +41,7 @@ fn lines(file: &Path) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_under_load_loses_nothing_and_tells_its_hooks_what_happens() {
     let seed = test_seed("a_switch_under_load_loses_nothing_and_tells_its_hooks_what_happens");
-    let cluster = Cluster::new("switch_load", 3).await;
+    let cluster = Cluster::on_own_servers("switch_load", 3).await;
     Writers::prepare(&cluster, 1).await;
     cluster.establish().await;
     cluster
@@ -390,7 +392,7 @@ enum Blow {
 async fn random_deaths_of_slonctl_leave_one_writer_and_lose_nothing() {
     let seed = test_seed("random_deaths_of_slonctl_leave_one_writer_and_lose_nothing");
     let mut random = seed.generator(1000);
-    let cluster = Cluster::new("switch_random", 3).await;
+    let cluster = Cluster::on_own_servers("switch_random", 3).await;
     Writers::prepare(&cluster, 1).await;
     cluster.establish().await;
     // Two sets, which go together or not at all.
