@@ -409,12 +409,10 @@ async fn random_deaths_of_slonctl_leave_one_writer_and_lose_nothing() {
     let writers = Writers::start(&cluster, &[1, 2, 3], 3, Duration::from_millis(10), seed);
     let mut origin = 1;
     for round in 0..4 {
-        let to = [1, 2, 3][random.random_range(0..3)];
-        if to == origin {
-            continue;
-        }
+        let others: Vec<i32> = (1..=3).filter(|id| *id != origin).collect();
+        let to = others[random.random_range(0..others.len())];
         let blow = [Blow::Killed, Blow::Killed, Blow::Interrupted, Blow::None][random.random_range(0..4)];
-        let delay = Duration::from_millis(random.random_range(100..2500));
+        let delay = Duration::from_millis(random.random_range(50..900));
         println!("round {round}: from node {origin} to node {to}, {blow:?} after {delay:?}");
         let node = to.to_string();
         let arguments = ["--config", config, "switch", "--to", &node, "-f", "--max-outage", "30s"];
