@@ -71,6 +71,8 @@ codes! {
     Contradiction "contradiction" Semantic Error "values or options exclude each other";
     BadNodeList "bad-node-list" Semantic Error "a list in a string is not made of node numbers";
     ExitCodeOutOfRange "exit-code-out-of-range" Semantic Error "an exit code is not 0 to 255";
+    BadClusterName "bad-cluster-name" Semantic Error "the cluster name is too long for a schema";
+    BadSqlScript "bad-sql-script" Semantic Error "the text of `execute script` ends its own transaction, has too many statements or is not UTF-8";
     UnreadableFile "unreadable-file" Semantic Error "the file of `execute script` cannot be opened";
     ByteOrderMark "byte-order-mark" Syntax Warning "the file starts with a byte order mark";
     UndefinedName "undefined-name" Syntax Warning "an `@NAME` is not defined and stands for nothing";
@@ -81,6 +83,7 @@ codes! {
     OldFullName "old-full-name" Semantic Warning "`full qualified name`, the spelling of older versions";
     OldSerialKey "old-serial-key" Semantic Warning "`key = serial` of Slony-I 1.x";
     OldScriptSet "old-script-set" Semantic Warning "`execute script` with the `set id` of versions before 2.2";
+    BadConninfo "bad-conninfo" Semantic Warning "a connection string that libpq could not read either";
     IgnoredId "ignored-id" Semantic Warning "an `id` in quotes is ignored";
     Unreachable "unreachable" Semantic Warning "statements behind `exit` are never reached";
     EndlessWait "endless-wait" Semantic Warning "a `wait for event` without time limit waits for a node whose slon cannot confirm";

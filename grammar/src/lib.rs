@@ -98,6 +98,22 @@ impl Parsed {
         }
     }
 
+    /// Adds a finding of whoever executes the script, in its place among the others; an empty `help` is none.
+    pub fn report(&mut self, code: Code, place: Span, message: impl Into<String>, help: &str) {
+        let mut finding = Diagnostic::new(code, place, message);
+        if !help.is_empty() {
+            finding = finding.help(help);
+        }
+        let path = self.sources.path(place);
+        let at = self
+            .diagnostics
+            .partition_point(|before| self.sources.path(before.span) <= path);
+        self.diagnostics.insert(at, finding);
+        if code.severity() == Severity::Error {
+            self.script = None;
+        }
+    }
+
     /// The exit code real slonik ends with when the script has errors: 1 if a file could not be
     /// included, else 255. None if there is no error.
     #[must_use]

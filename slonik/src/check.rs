@@ -6,6 +6,7 @@ use trunkline_grammar::{Parsed, Phase};
 
 use crate::EXIT_FAILED;
 use crate::cli::Format;
+use crate::examine::examine;
 use crate::report::Output;
 use document::Document;
 pub(crate) use document::ScriptReport;
@@ -22,6 +23,7 @@ pub fn check(
     let mut document = Document::default();
     let mut failed = false;
     for mut parsed in scripts {
+        examine(&mut parsed);
         if deny_warnings {
             parsed.deny_warnings();
         }

@@ -7,6 +7,7 @@ mod aftermath;
 pub mod check;
 pub mod cli;
 mod connections;
+mod examine;
 mod failover;
 mod failure;
 mod interpreter;
@@ -102,9 +103,7 @@ impl Slonik {
 
     /// Says what was found while reading, and executes the script if that was no error. The answer is the exit code.
     pub async fn run_parsed(&mut self, mut parsed: Parsed) -> u8 {
-        if self.options.deny_warnings {
-            parsed.deny_warnings();
-        }
+        self.judge(&mut parsed);
         check::say(&parsed, self.output.as_ref());
         if let Some(code) = parsed.exit_code() {
             return code;
@@ -137,12 +136,18 @@ impl Slonik {
         }
     }
 
-    /// What the script would do, as if the scripts planned before had been executed. It connects read-only and changes
-    /// nothing. None: the script has an error, which its findings tell.
-    pub async fn plan(&mut self, parsed: &mut Parsed) -> Option<Plan> {
+    /// Everything that can be said of a script before it begins.
+    fn judge(&self, parsed: &mut Parsed) {
+        examine::examine(parsed);
         if self.options.deny_warnings {
             parsed.deny_warnings();
         }
+    }
+
+    /// What the script would do, as if the scripts planned before had been executed. It connects read-only and changes
+    /// nothing. None: the script has an error, which its findings tell.
+    pub async fn plan(&mut self, parsed: &mut Parsed) -> Option<Plan> {
+        self.judge(parsed);
         if parsed.exit_code().is_some() {
             return None;
         }

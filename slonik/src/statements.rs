@@ -14,6 +14,7 @@ mod set;
 mod subscription;
 mod trigger;
 
+pub(crate) use ddl::refusal_of_script;
 use trunkline_grammar::Command;
 use trunkline_sql::admin::Firing;
 

@@ -30,21 +30,7 @@ impl Interpreter<'_> {
         };
         let text = fill_in(&text, &self.cluster);
         let statements = split(&text);
-        if statements.len() > STATEMENTS {
-            return Err(Failure::Plain(format!(
-                "DDL - number of statements invalid - {} not between 0 and {}",
-                statements.len(),
-                STATEMENTS + 1
-            )));
-        }
-        for (number, statement) in (1..).zip(&statements) {
-            if let Some(words) = statement.ends_transaction() {
-                return Err(Failure::Refused(format!(
-                    "statement {number} of the script, `{words}`, is not allowed: all of the script is one transaction on \
-                     every node, which slonik begins and commits; leave it out, or make several `execute script` of it"
-                )));
-            }
-        }
+        check(&statements)?;
         let nodes: Vec<String> = only_on.iter().map(ToString::to_string).collect();
         let nodes = (!nodes.is_empty()).then(|| nodes.join(","));
         self.must_be_itself(event_node).await?;
@@ -116,6 +102,30 @@ impl Interpreter<'_> {
         // What the script has set is not for the statements that follow.
         self.connections.reset_settings(node).await
     }
+}
+
+/// Why a text could not be executed as a script, whatever the tables are; None: it may be.
+pub(crate) fn refusal_of_script(text: &str) -> Option<String> {
+    check(&split(text)).err().map(|failure| failure.to_string())
+}
+
+fn check(statements: &[Piece<'_>]) -> Result<(), Failure> {
+    if statements.len() > STATEMENTS {
+        return Err(Failure::Plain(format!(
+            "DDL - number of statements invalid - {} not between 0 and {}",
+            statements.len(),
+            STATEMENTS + 1
+        )));
+    }
+    for (number, statement) in (1..).zip(statements) {
+        if let Some(words) = statement.ends_transaction() {
+            return Err(Failure::Refused(format!(
+                "statement {number} of the script, `{words}`, is not allowed: all of the script is one transaction on \
+                 every node, which slonik begins and commits; leave it out, or make several `execute script` of it"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// How long the statements of a script wait for locks.

@@ -54,10 +54,19 @@ async fn a_script_of_slony_1_2_does_what_its_author_meant() {
     cluster.caught_up().await;
     assert_eq!(subscriber.column::<String>(seen).await, [""; 0]);
 
-    cluster
-        .slonik("store trigger (table id = 1, trigger name = 'Note', event node = 1);\n")
-        .await
-        .succeeds();
+    let store = "store trigger (table id = 1, trigger name = 'Note', event node = 1);\n";
+    let plan = run_slonik(
+        &program("slonik"),
+        &["--dry-run"],
+        &format!("{}{store}", cluster.preamble()),
+    )
+    .await;
+    assert!(
+        plan.stdout.contains("enable always trigger \"Note\""),
+        "{}",
+        plan.transcript()
+    );
+    cluster.slonik(store).await.succeeds();
     origin.run("insert into item values (2, 'fires')").await;
     cluster.caught_up().await;
     assert_eq!(subscriber.column::<String>(seen).await, ["2"]);
