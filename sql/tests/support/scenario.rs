@@ -888,7 +888,7 @@ fn table_query(table: &str) -> &'static str {
         }
         "triggers" => {
             "select tgrelid::regclass, string_agg(tgname || ' ' || tgenabled::text, ', ' order by tgname) from pg_trigger \
-             where not tgisinternal and tgrelid::regclass::text not like '%sl_log%' group by tgrelid order by tgrelid::regclass::text"
+             where not tgisinternal and tgrelid::regclass::text not similar to '%(sl_log|tl_capture)%' group by tgrelid order by tgrelid::regclass::text"
         }
         "identity" => "select last_value from @NAMESPACE@.sl_local_node_id",
         other => panic!("no table {other}"),
