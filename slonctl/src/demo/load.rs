@@ -63,9 +63,9 @@ impl Pgbench {
         Ok(Some(Self(child)))
     }
 
-    /// Ends it.
+    /// Ends it. SIGINT would not do: who starts us in the background of a script has it ignored, and pgbench inherits that.
     pub(super) fn stop(&mut self) {
-        signal(self.0.id(), Signal::SIGINT);
+        signal(self.0.id(), Signal::SIGTERM);
         let _ = self.0.wait();
     }
 }

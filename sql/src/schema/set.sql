@@ -310,7 +310,18 @@ begin
     select array_agg(format('only %I.%I', t.tab_nspname, t.tab_relname) order by t.tab_id)
     into v_tables
     from @NAMESPACE@.sl_table t
-    where t.tab_set = any (p_set_ids);
+    where t.tab_set = any (p_set_ids)
+        -- What this session holds already is not asked for again. Before PostgreSQL 17 NOWAIT is refused as soon as somebody queues
+        -- for the table, be it behind ourselves: a move under load would never end, and keep writers out all the while.
+        and not exists (
+            select from pg_locks l
+            where l.pid = pg_backend_pid() and l.granted and l.locktype = 'relation' and l.relation = t.tab_reloid
+                and l.database = (select d.oid from pg_database d where d.datname = current_database())
+                and (
+                    l.mode = 'AccessExclusiveLock'
+                    or p_mode = 'share row exclusive' and l.mode in ('ShareRowExclusiveLock', 'ExclusiveLock')
+                )
+        );
     if v_tables is null then
         return;
     end if;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_tests::{Cluster, Writers, test_seed};
+use trunkline_tests::{Cluster, Writers, test_seed, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sets_of_different_origins_cross_each_other() {
@@ -87,4 +87,47 @@ async fn a_table_joins_a_running_set_by_merge_under_load() {
             .await,
         2
     );
+}
+
+/// Under load a move meets writers that queue behind the locks it holds itself; it must not go round in circles for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_that_a_move_holds_already_are_not_waited_for() {
+    let cluster = Cluster::new("own_locks", 1).await;
+    cluster
+        .run_on_all("create table a (id int primary key); create table b (id int primary key)")
+        .await;
+    cluster.establish().await;
+    cluster
+        .create_set(1, 1, &[r#""public"."a""#, r#""public"."b""#], &[])
+        .await;
+    let mover = cluster.connect(1).await;
+    mover.run("begin; lock table a, b in access exclusive mode").await;
+    let (first, second, watcher) = tokio::join!(cluster.connect(1), cluster.connect(1), cluster.connect(1));
+    let ((), (), ()) = tokio::join!(
+        first.run("insert into a values (1)"),
+        second.run("insert into b values (1)"),
+        async {
+            wait_until("both writers queue", Duration::from_secs(20), async || {
+                let queued = watcher
+                    .value::<i64>(
+                        "select count(*) from pg_locks l where not l.granted and l.locktype = 'relation' \
+                         and l.database = (select oid from pg_database where datname = current_database())",
+                    )
+                    .await;
+                if queued == 2 {
+                    Ok(())
+                } else {
+                    Err(format!("{queued} queue"))
+                }
+            })
+            .await;
+            mover
+                .run(&cluster.sql(
+                    "set local statement_timeout to '10s'; \
+                     select @NAMESPACE@.tl_lockTablesOfSet(1, 'share row exclusive'); commit",
+                ))
+                .await;
+        }
+    );
+    assert_eq!(mover.value::<i64>("select count(*) from a natural join b").await, 1);
 }
