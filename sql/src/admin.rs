@@ -20,7 +20,8 @@ mod trigger;
 
 pub(crate) use activity::read as read_blocker;
 pub use activity::{
-    Blocker, Horizon, lock_holders, older_transactions, transaction_horizon, waiting_daemons, writers_before_lock,
+    Blocker, Horizon, lock_holders, older_transactions, older_writers, transaction_horizon, waiting_daemons,
+    writers_before_lock,
 };
 pub use call::{Call, CallError, Locks, Value};
 pub use confirmation::{Confirmation, confirmation_of, confirmations_of, open_subscriptions};

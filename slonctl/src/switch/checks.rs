@@ -1,6 +1,6 @@
 //! Everything that could make a switch fail or last, looked at before anything is done.
 
-use trunkline_sql::admin::{older_transactions, transaction_horizon};
+use trunkline_sql::admin::{older_transactions, older_writers, transaction_horizon};
 use trunkline_sql::operator::{self, NodeFacts, TableUser};
 use trunkline_sql::{Session, error_text};
 
@@ -267,7 +267,12 @@ async fn transactions(
     }
     let older = async {
         let horizon = transaction_horizon(session).await?;
-        older_transactions(session, horizon.next).await
+        // A node of the original waits for the transactions of every database of its server.
+        if ours {
+            older_writers(session, horizon.next).await
+        } else {
+            older_transactions(session, horizon.next).await
+        }
     };
     match older.await {
         Ok(blockers) => {

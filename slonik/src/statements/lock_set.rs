@@ -21,6 +21,8 @@ struct Locked {
     sets: Vec<Id>,
     /// First transaction id that was not assigned when they were locked.
     next: i64,
+    /// Whether the node lets a set move while transactions of other databases are open. One of the original does not.
+    only_own_database: bool,
 }
 
 impl Locked {
@@ -78,7 +80,12 @@ impl Interpreter<'_> {
         for set in &sets {
             self.aftermath.locked(*set, origin);
         }
-        let mut locked = Locked { origin, sets, next: 0 };
+        let mut locked = Locked {
+            origin,
+            sets,
+            next: 0,
+            only_own_database: false,
+        };
         // Asked after the commit: the horizon then lies behind the lock, and so does every transaction that began
         // before it. Asked earlier, it may lie before transactions that are running.
         let session = self.connections.session(origin).await?;
@@ -86,6 +93,9 @@ impl Interpreter<'_> {
             .await
             .map_err(|error| still_locked(&locked, &error))?
             .next;
+        locked.only_own_database = admin::locks_sets_together(session, &self.cluster)
+            .await
+            .map_err(|error| still_locked(&locked, &error))?;
         Ok(locked)
     }
 
@@ -150,10 +160,14 @@ impl Interpreter<'_> {
             let mut open = Vec::new();
             for one in locked {
                 let session = self.connections.session(one.origin).await?;
-                let horizon = admin::transaction_horizon(session)
-                    .await
-                    .map_err(|error| still_locked(&one, &error))?;
-                if horizon.oldest < one.next {
+                let wait = if one.only_own_database {
+                    let writers = admin::older_writers(session, one.next).await;
+                    writers.map(|writers| !writers.is_empty())
+                } else {
+                    let horizon = admin::transaction_horizon(session).await;
+                    horizon.map(|horizon| horizon.oldest < one.next)
+                };
+                if wait.map_err(|error| still_locked(&one, &error))? {
                     open.push(one);
                 }
             }
@@ -179,9 +193,12 @@ impl Interpreter<'_> {
     /// Who they are.
     async fn name_older_transactions(&mut self, locked: &Locked) -> Result<(), Failure> {
         let session = self.connections.session(locked.origin).await?;
-        let blockers = admin::older_transactions(session, locked.next)
-            .await
-            .unwrap_or_default();
+        let blockers = if locked.only_own_database {
+            admin::older_writers(session, locked.next).await
+        } else {
+            admin::older_transactions(session, locked.next).await
+        };
+        let blockers = blockers.unwrap_or_default();
         self.name(&blockers);
         Ok(())
     }

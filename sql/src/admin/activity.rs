@@ -118,11 +118,16 @@ pub async fn writers_before_lock(client: &Client, cluster: &Cluster, set: i32) -
     let Some(row) = client.query_opt(&sql, &[&set]).await? else {
         return Ok(Vec::new());
     };
+    older_writers(client, row.try_get(0)?).await
+}
+
+/// Those of [`older_transactions`] that are in this database: others cannot write to its tables.
+pub async fn older_writers(client: &Client, xmax: i64) -> Result<Vec<Blocker>> {
     let database: String = client
         .query_one("select pg_catalog.current_database()::pg_catalog.text", &[])
         .await?
         .try_get(0)?;
-    let mut older = older_transactions(client, row.try_get(0)?).await?;
+    let mut older = older_transactions(client, xmax).await?;
     older.retain(|blocker| blocker.database.as_deref() == Some(database.as_str()));
     Ok(older)
 }

@@ -293,6 +293,9 @@ $trunkline$;
 -- be in a deadlock with us, and a second later one of both would fail. So only the first table is waited for, while none is held yet;
 -- if another one is not free, everything is let go and that one is waited for first. The wait ends well before the server looks for
 -- deadlocks and is made anew with more patience; meanwhile nobody queues behind us for longer than that.
+-- Where several tables are written to all the time this need not ever succeed. After three seconds the tables are therefore taken one
+-- after the other, each waited for while the ones before it are held: writers queue behind us then, and a deadlock is the server's to
+-- end. If that hits us ten times, as it must when the caller already holds a lock that the writers wait for, the error is the caller's.
 -- Gives up for good when the caller's lock_timeout has passed (0: never).
 create or replace function @NAMESPACE@.tl_lockTablesOfSets(p_set_ids integer[], p_mode text) returns void
     language plpgsql
@@ -304,8 +307,11 @@ declare
     v_start timestamptz := clock_timestamp();
     -- in milliseconds
     v_caller_timeout integer := (select s.setting::integer from pg_settings s where s.name = 'lock_timeout');
-    v_most integer := (select greatest(s.setting::integer * 8 / 10, 1) from pg_settings s where s.name = 'deadlock_timeout');
+    v_deadlock_timeout integer := (select s.setting::integer from pg_settings s where s.name = 'deadlock_timeout');
+    v_most integer := greatest(v_deadlock_timeout * 8 / 10, 1);
     v_patience integer := least(50, v_most);
+    v_queue boolean := false;
+    v_deadlocks integer := 0;
 begin
     select array_agg(format('only %I.%I', t.tab_nspname, t.tab_relname) order by t.tab_id)
     into v_tables
@@ -333,7 +339,9 @@ begin
             execute format('lock table %s in %s mode', v_tables[1], p_mode);
             while v_at < cardinality(v_tables) loop
                 v_at := v_at + 1;
-                execute format('lock table %s in %s mode nowait', v_tables[v_at], p_mode);
+                execute format(
+                    'lock table %s in %s mode%s', v_tables[v_at], p_mode, case when v_queue then '' else ' nowait' end
+                );
             end loop;
             perform set_config('lock_timeout', v_caller_timeout::text, true);
             return;
@@ -344,13 +352,26 @@ begin
                 then
                     raise;
                 end if;
+                if sqlstate = '40P01' then
+                    v_deadlocks := v_deadlocks + 1;
+                    if v_deadlocks >= 10 then
+                        raise;
+                    end if;
+                end if;
         end;
-        if v_at = 1 then
+        if not v_queue and clock_timestamp() > v_start + interval '3 seconds' then
+            v_queue := true;
+            v_patience := greatest(3 * v_deadlock_timeout, 1);
+            continue;
+        end if;
+        if v_queue or v_at = 1 then
             -- Not in step with an application that retries as well.
             perform pg_sleep((0.01 + 0.04 * random()));
-            v_patience := least(v_patience * 2, v_most);
-        else
+        end if;
+        if v_at > 1 then
             v_tables := v_tables[v_at:v_at] || v_tables[:v_at - 1] || v_tables[v_at + 1:];
+        elsif not v_queue then
+            v_patience := least(v_patience * 2, v_most);
         end if;
     end loop;
 end

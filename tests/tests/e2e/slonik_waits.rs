@@ -154,6 +154,56 @@ async fn lock_set_names_the_transactions_it_waits_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_set_is_locked_and_moved_beside_writers_of_other_databases_of_the_server() {
+    let cluster = with_set("wait_elsewhere", 2).await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    // Node 2 is another database of the same server.
+    cluster.run(2, "create table elsewhere (id int)").await;
+    let writer = cluster.connect(2).await;
+    writer.run("begin; insert into elsewhere values (1)").await;
+    cluster.move_set(1, 1, 2).await;
+    writer.run("commit").await;
+    cluster.run(2, "update item set v = 'moved' where id = 1").await;
+    cluster.caught_up().await;
+    cluster.assert_all_equal().await;
+}
+
+/// Whoever calls for the locks may hold one already that the writers wait for: nobody could ever go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_many_tables_that_can_never_succeed_is_an_error_and_not_a_wait_for_ever() {
+    let cluster = with_set("wait_never", 1).await;
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster
+        .run_on_all("create table more (id int primary key); insert into more values (1)")
+        .await;
+    cluster.create_set(1, 1, &[TABLES[0], r#""public"."more""#], &[]).await;
+    let locker = cluster.connect(1).await;
+    locker
+        .run("set deadlock_timeout to '50ms'; begin; lock table item in share row exclusive mode")
+        .await;
+    let writer = cluster.connect(1).await;
+    writer.run("begin; update more set id = 1").await;
+    let lock = cluster.sql("select @NAMESPACE@.tl_lockTablesOfSet(1, 'share row exclusive')");
+    let stuck = async {
+        let written = writer.try_run("update item set v = 'x' where id = 1").await;
+        writer.run("rollback").await;
+        written
+    };
+    let locked = async {
+        let locked = tokio::time::timeout(PATIENCE, locker.try_run(&lock)).await;
+        locker.run("rollback").await;
+        locked.expect("the lock is still waited for")
+    };
+    let (written, locked) = tokio::join!(stuck, locked);
+    assert!(
+        locked.as_ref().is_err_and(|error| error.contains("deadlock")) || written.is_err(),
+        "{locked:?}, {written:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn merge_set_waits_for_the_copies() {
     let cluster = with_set("wait_merge", 2).await;
     cluster.run_on_all("create table more (id int primary key)").await;
