@@ -170,6 +170,47 @@ async fn a_set_is_locked_and_moved_beside_writers_of_other_databases_of_the_serv
     cluster.assert_all_equal().await;
 }
 
+/// Another mode of a lock that is held already is refused at once while somebody queues for the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_locked_already_are_locked_again_at_once_although_writers_queue() {
+    let cluster = with_set("wait_again", 1).await;
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster.run_on_all("create table more (id int primary key)").await;
+    cluster.create_set(1, 1, &[TABLES[0], r#""public"."more""#], &[]).await;
+    let locker = cluster.connect(1).await;
+    locker
+        .run(&cluster.sql("begin; select @NAMESPACE@.tl_lockTablesOfSet(1, 'access exclusive')"))
+        .await;
+    let writers = [cluster.connect(1).await, cluster.connect(1).await];
+    let statements = ["update item set v = 'x' where id = 1", "insert into more values (1)"];
+    let written = async { tokio::join!(writers[0].run(statements[0]), writers[1].run(statements[1])) };
+    let locked = async {
+        let observer = cluster.connect(1).await;
+        wait_until("both writers queue", PATIENCE, async || {
+            let queued: i64 = observer
+                .value(
+                    "select count(distinct pid) from pg_locks where locktype = 'relation' and not granted \
+                        and relation in ('item'::regclass, 'more'::regclass)",
+                )
+                .await;
+            if queued == 2 {
+                Ok(())
+            } else {
+                Err(format!("{queued} queue"))
+            }
+        })
+        .await;
+        let start = std::time::Instant::now();
+        locker
+            .run(&cluster.sql("select @NAMESPACE@.tl_lockTablesOfSet(1, 'share row exclusive')"))
+            .await;
+        let took = start.elapsed();
+        locker.run("commit").await;
+        assert!(took < Duration::from_secs(2), "the locks took {took:?}");
+    };
+    tokio::join!(written, locked);
+}
+
 /// Whoever calls for the locks may hold one already that the writers wait for: nobody could ever go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_many_tables_that_can_never_succeed_is_an_error_and_not_a_wait_for_ever() {
