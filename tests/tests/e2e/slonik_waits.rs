@@ -177,8 +177,8 @@ async fn tables_locked_already_are_locked_again_at_once_although_writers_queue()
     cluster.slonik(&cluster.establishing_script()).await.succeeds();
     cluster.run_on_all("create table more (id int primary key)").await;
     cluster.create_set(1, 1, &[TABLES[0], r#""public"."more""#], &[]).await;
-    let locker = cluster.connect(1).await;
-    locker
+    let holder = cluster.connect(1).await;
+    holder
         .run(&cluster.sql("begin; select @NAMESPACE@.tl_lockTablesOfSet(1, 'access exclusive')"))
         .await;
     let writers = [cluster.connect(1).await, cluster.connect(1).await];
@@ -201,11 +201,11 @@ async fn tables_locked_already_are_locked_again_at_once_although_writers_queue()
         })
         .await;
         let start = std::time::Instant::now();
-        locker
+        holder
             .run(&cluster.sql("select @NAMESPACE@.tl_lockTablesOfSet(1, 'share row exclusive')"))
             .await;
         let took = start.elapsed();
-        locker.run("commit").await;
+        holder.run("commit").await;
         assert!(took < Duration::from_secs(2), "the locks took {took:?}");
     };
     tokio::join!(written, locked);
@@ -220,8 +220,8 @@ async fn a_lock_of_many_tables_that_can_never_succeed_is_an_error_and_not_a_wait
         .run_on_all("create table more (id int primary key); insert into more values (1)")
         .await;
     cluster.create_set(1, 1, &[TABLES[0], r#""public"."more""#], &[]).await;
-    let locker = cluster.connect(1).await;
-    locker
+    let holder = cluster.connect(1).await;
+    holder
         .run("set deadlock_timeout to '50ms'; begin; lock table item in share row exclusive mode")
         .await;
     let writer = cluster.connect(1).await;
@@ -233,8 +233,8 @@ async fn a_lock_of_many_tables_that_can_never_succeed_is_an_error_and_not_a_wait
         written
     };
     let locked = async {
-        let locked = tokio::time::timeout(PATIENCE, locker.try_run(&lock)).await;
-        locker.run("rollback").await;
+        let locked = tokio::time::timeout(PATIENCE, holder.try_run(&lock)).await;
+        holder.run("rollback").await;
         locked.expect("the lock is still waited for")
     };
     let (written, locked) = tokio::join!(stuck, locked);
