@@ -19,6 +19,7 @@ mod report;
 
 mod statements;
 mod waits;
+pub mod warnings;
 
 use std::path::Path;
 use std::sync::Arc;

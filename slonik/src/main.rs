@@ -9,9 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use trunkline_grammar::{ParseOptions, Parsed, parse_file, parse_text};
 use trunkline_slonik::cli::{self, Invocation, Request, Task};
 use trunkline_slonik::plan::dry_run;
-use trunkline_slonik::{EXIT_FAILED, Options, Output, Slonik, Terminal, check};
+use trunkline_slonik::{EXIT_FAILED, Options, Output, Slonik, Terminal, check, warnings};
 
 fn main() -> ExitCode {
+    warnings::to_stderr();
     match cli::parse(std::env::args_os().skip(1)) {
         Invocation::Version(text) => {
             Terminal.out(&text);

@@ -324,6 +324,8 @@ mod tests {
                 !text.contains('\\'),
                 "a backslash reads differently with standard_conforming_strings off: {text}"
             );
+            // A database of any encoding must be able to read it, and its comments are part of function bodies.
+            assert!(text.is_ascii(), "letters that not every encoding has: {text}");
             assert!(!text.contains("$$"), "bodies are quoted $trunkline$: {text}");
             for line in text.lines().filter(|line| !line.trim_start().starts_with("--")) {
                 let inside_literal = |at: usize| line[..at].matches('\'').count() % 2 == 1;

@@ -1,6 +1,7 @@
 //! What a daemon is stuck on now, readable by slonik and slonctl (`tl_trouble`).
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::Cluster;
 
@@ -38,8 +39,30 @@ pub async fn report(
                 tr_since = case when t.tr_message = excluded.tr_message then t.tr_since else excluded.tr_since end,
                 tr_attempts = case when t.tr_message = excluded.tr_message then t.tr_attempts + 1 else 1 end",
     );
-    client.execute(&sql, &[&actor, &node, &message]).await?;
+    // Our own punctuation never stands in the way in a database of another encoding; names that came from another node may.
+    let message = message.replace('…', "...");
+    match client.execute(&sql, &[&actor, &node, &message]).await {
+        Err(error) if error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER) => {
+            client.execute(&sql, &[&actor, &node, &ascii(&message)]).await?;
+        }
+        other => {
+            other?;
+        }
+    }
     Ok(())
+}
+
+/// The message in letters that every encoding has; the others as `\u{…}`.
+fn ascii(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    for letter in message.chars() {
+        if letter.is_ascii() {
+            text.push(letter);
+        } else {
+            text.extend(letter.escape_unicode());
+        }
+    }
+    text
 }
 
 /// Records that an actor goes on.
@@ -93,4 +116,14 @@ pub async fn list(client: &Client, cluster: &Cluster) -> Result<Vec<Trouble>, to
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ascii;
+
+    #[test]
+    fn a_message_in_ascii_keeps_what_is_ascii() {
+        assert_eq!(ascii("table \"größe\" (1)"), "table \"gr\\u{f6}\\u{df}e\" (1)");
+    }
 }

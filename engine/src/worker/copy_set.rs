@@ -268,8 +268,8 @@ impl Worker {
             progress.add(message.len());
             sink.send(message).await.map_err(refused)?;
         }
-        let rows = sink.finish().await.map_err(refused)?;
-        progress.end(rows);
+        sink.finish().await.map_err(refused)?;
+        progress.end();
         local.batch_execute(&format!("analyze {name}")).await?;
         let seconds = started.elapsed().as_secs_f64();
         log::config!("{}: {} bytes copied for table {name}", self.actor, progress.table_bytes);
@@ -354,16 +354,17 @@ impl Progress {
         self.table_bytes = 0;
     }
 
+    /// Counts a message of COPY; the server sends one for each row.
     fn add(&mut self, bytes: usize) {
         self.table_bytes += bytes as u64;
         self.bytes += bytes as u64;
+        self.rows += 1;
         if self.shown.elapsed() >= PROGRESS {
             self.show();
         }
     }
 
-    fn end(&mut self, rows: u64) {
-        self.rows += rows;
+    fn end(&mut self) {
         self.done += 1;
         if self.shown.elapsed() >= PROGRESS {
             self.show();

@@ -119,7 +119,7 @@ grant execute on function @NAMESPACE@.logTrigger() to public;
 
 -- Called by the log trigger when the settings of the session are not the usual ones, or an event was made in this transaction.
 -- Sets what would change the text of values to what the log needs and returns names and old values, or null if all was harmless.
--- Done with set_config(…, true): an error or rollback anywhere undoes it, and the trigger puts the values back at once.
+-- Done with set_config(name, value, true): an error or rollback anywhere undoes it, and the trigger puts the values back at once.
 -- bytea_output and intervalstyle are readable in every form, but the log is compared and hashed, too.
 create or replace function @NAMESPACE@.tl_settings_for_logging(p_paths pg_catalog.text) returns pg_catalog.text[]
     language plpgsql

@@ -26,7 +26,7 @@ begin
             raise exception using
                 errcode = 'undefined_object',
                 message = format('Slony-I: table %s has no primary key', v_quoted),
-                hint = 'Add a primary key, or name a unique index on columns that are not null with `key = ''…''`.';
+                hint = 'Add a primary key, or name a unique index on columns that are not null with `key = ''name''`.';
         end if;
         raise exception using
             errcode = 'undefined_object',

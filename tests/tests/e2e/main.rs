@@ -14,6 +14,7 @@ mod daemon_periodic;
 mod daemon_process;
 mod daemon_survival;
 mod data_types;
+mod encodings;
 mod event_sources;
 mod execute_script;
 mod failover;

@@ -1,6 +1,10 @@
 //! Scripts: what is checked before anything runs, transactions, `try`, exit codes, streams.
 
-use trunkline_tests::Cluster;
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use trunkline_tests::{Cluster, program, run_slonik};
 
 const TABLE: &str = "create table item (id serial primary key, v text); create table keyless (a int)";
 
@@ -139,9 +143,7 @@ async fn a_database_that_is_another_node_is_not_touched() {
         cluster.name().name(),
         trunkline_tests::slonik_string(&cluster.node(2).conninfo)
     );
-    let run = trunkline_tests::run_slonik(&trunkline_tests::program("slonik"), &[], &script)
-        .await
-        .fails();
+    let run = run_slonik(&program("slonik"), &[], &script).await.fails();
     assert!(
         run.stdout.contains("database specified in <stdin>:2 reports no_id 2"),
         "{}",
@@ -162,4 +164,20 @@ async fn a_password_in_a_path_is_in_no_message() {
         .fails();
     assert!(run.stderr.contains("storePath(2, 1, "), "{}", run.transcript());
     assert!(!run.stderr.contains("geheim"), "{}", run.transcript());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_file_that_others_may_read_is_named() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(b"*:*:*:*:secret\n").expect("written");
+    let name = file.path().display().to_string();
+    std::fs::set_permissions(file.path(), Permissions::from_mode(0o644)).expect("permissions");
+    // Nobody listens on port 1: the file is looked at before anything is connected.
+    let script = format!(
+        "cluster name = e2e;\nnode 1 admin conninfo = 'host=127.0.0.1 port=1 dbname=x user=x passfile={name}';\nsync (id = 1);\n"
+    );
+    run_slonik(&program("slonik"), &[], &script)
+        .await
+        .fails()
+        .says(&format!("WARN password file `{name}`"));
 }
