@@ -85,23 +85,38 @@ impl Interpreter<'_> {
             match self.connections.run_in_wait(node, &call, wait).await {
                 Ok(_) => {}
                 Err(Failure::Sql(error)) => {
-                    let locked_out = error.code().is_some_and(|code| {
-                        *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::T_R_DEADLOCK_DETECTED
-                    });
                     return Err(Failure::Script {
                         statement: statement.text.to_owned(),
                         answer: error.answer(),
-                        locked_out,
+                        locked_out: error.code().is_some_and(locked_out),
                     });
                 }
                 Err(other) => return Err(other),
             }
         }
         let call = admin::ddl_script_complete(&self.cluster, nodes);
-        self.connections.run(node, &call).await?;
+        let attempts = patience.is_some();
+        let wait = patience.map_or(&mut no_wait, |patience| &mut patience.wait);
+        match self.connections.run_in_wait(node, &call, wait).await {
+            Ok(_) => {}
+            // A daemon that works on the configuration holds the config lock for a moment.
+            Err(Failure::Sql(error)) if attempts && error.code().is_some_and(locked_out) => {
+                return Err(Failure::Script {
+                    statement: "ddlScript_complete".to_owned(),
+                    answer: error.answer(),
+                    locked_out: true,
+                });
+            }
+            Err(other) => return Err(other),
+        }
         // What the script has set is not for the statements that follow.
         self.connections.reset_settings(node).await
     }
+}
+
+/// Whether an attempt failed for want of a lock.
+fn locked_out(code: &SqlState) -> bool {
+    *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::T_R_DEADLOCK_DETECTED
 }
 
 /// Why a text could not be executed as a script, whatever the tables are; None: it may be.
