@@ -20,6 +20,8 @@ struct Inner {
     locked: Vec<(Id, Id)>,
     /// Sets that the open transactions open again.
     opening: Vec<Id>,
+    /// Sets with members on their way into another set: (set, the other).
+    on_their_way: Vec<(Id, Id)>,
 }
 
 impl Aftermath {
@@ -36,6 +38,16 @@ impl Aftermath {
     /// The open transaction opens the set again.
     pub(crate) fn opens(&self, set: Id) {
         self.with(|inner| inner.opening.push(set));
+    }
+
+    /// Members that will join set `target` are committed and subscribed to in set `own`.
+    pub(crate) fn sets_out(&self, own: Id, target: Id) {
+        self.with(|inner| inner.on_their_way.push((own, target)));
+    }
+
+    /// Set `own` is merged, and that is committed.
+    pub(crate) fn arrived(&self, own: Id) {
+        self.with(|inner| inner.on_their_way.retain(|(set, _)| *set != own));
     }
 
     /// Everything that was begun is committed.
@@ -68,6 +80,19 @@ impl Aftermath {
         })
     }
 
+    /// What to say when a statement has failed and nothing handles that.
+    pub(crate) fn failed(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.with(|inner| {
+            let place = inner.committed.as_ref();
+            place
+                .map(|place| format!("the script ends here; {place} and what ran before it stay committed"))
+                .into_iter()
+                .collect()
+        });
+        lines.extend(self.locked_sets());
+        lines
+    }
+
     /// What to say when the script is stopped from outside.
     pub(crate) fn interrupted(&self) -> Vec<String> {
         let mut lines = self.with(|inner| {
@@ -81,6 +106,12 @@ impl Aftermath {
                 Some(place) => format!("everything up to {place} is committed; go on behind it"),
                 None => "no statement was completed".to_owned(),
             });
+            for (own, target) in &inner.on_their_way {
+                lines.push(format!(
+                    "what goes into set {target} is committed in set {own}, and the slons go on copying it; \
+                     write the statement again and it goes on with that set"
+                ));
+            }
             lines
         });
         lines.extend(self.locked_sets());
@@ -110,6 +141,14 @@ mod tests {
         aftermath.opens(1);
         aftermath.committed();
         aftermath.begin("s:3");
+        assert_eq!(
+            aftermath.failed(),
+            [
+                "the script ends here; s:2 and what ran before it stay committed",
+                "set 2 stays locked on node 10, nobody can write to its tables; \
+                 `unlock set (id = 2, origin = 10);` opens it, `move set` goes on",
+            ]
+        );
         assert_eq!(
             aftermath.interrupted(),
             [

@@ -112,7 +112,7 @@ impl<'a> Interpreter<'a> {
     pub(crate) async fn run(&mut self, script: &Script) -> Result<(), Stop> {
         let outcome = self.run_block(&script.statements, false).await;
         if outcome == Err(Stop::Failed) {
-            for line in self.aftermath.locked_sets() {
+            for line in self.aftermath.failed() {
                 self.report.say(&line);
             }
         }

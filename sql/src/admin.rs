@@ -31,7 +31,8 @@ pub use failover::{
     set_state, survey,
 };
 pub use joining::{
-    FIRST_JOINING_SET, Leftover, Partition, Subscriber, free_joining_set, joining_comment, leftover, next_partition_id,
+    FIRST_JOINING_SET, FIRST_PARTITION, Leftover, Partition, Subscriber, free_joining_set, joining_comment, leftover,
+    next_partition_id,
 };
 pub use joining::{partitions, subscribers};
 pub use lag::{NodeReport, Serving, WorkerActivity, inspect};

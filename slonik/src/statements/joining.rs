@@ -5,7 +5,7 @@
 //! dies in between leaves that set, replicated already; the next run finds it by its comment and goes on.
 
 use trunkline_grammar::Id;
-use trunkline_sql::admin::{self, Locks, Subscriber};
+use trunkline_sql::admin::{self, Leftover, Locks, Subscriber};
 
 use crate::failure::Failure;
 use crate::interpreter::{Interpreter, Leads, Submission};
@@ -46,20 +46,19 @@ impl Interpreter<'_> {
                  transactions, so it cannot be part of a `try` block: write it before or behind the block"
             )));
         }
+        self.must_originate_there(set, origin).await?;
         let mut arrived = Vec::new();
-        if !self.connections.rehearses() {
-            let question = format!("what is on its way into set {set}");
-            let cluster = self.cluster.clone();
-            let session = self.connections.session(origin).await?;
-            let left = admin::leftover(session, &cluster, set).await;
-            if let Some(left) = left.map_err(Failure::of_query(&question))? {
-                self.report.say(&format!(
-                    "set {} holds what an earlier run has left on its way into set {set}: going on with it",
-                    left.set
-                ));
-                self.join(left.set, set, origin, &subscribers).await?;
-                arrived = left.members;
+        if let Some(left) = self.left_on_its_way(set, origin).await? {
+            let message = format!(
+                "set {} holds what an earlier run has left on its way into set {set}: going on with it",
+                left.set
+            );
+            match self.connections.rehearsal() {
+                Some(rehearsal) => rehearsal.note(message),
+                None => self.report.say(&message),
             }
+            self.join(left.set, set, origin, &subscribers).await?;
+            arrived = left.members;
         }
         let own = self.free_set(origin).await?;
         Ok(Destination {
@@ -70,6 +69,48 @@ impl Interpreter<'_> {
                 arrived,
             }),
         })
+    }
+
+    /// Refuses an origin that the set does not have, in words about that set and not about the one on its way.
+    async fn must_originate_there(&mut self, set: Id, origin: Id) -> Result<(), Failure> {
+        let known = match self.connections.rehearsal() {
+            Some(rehearsal) => {
+                let state = rehearsal.forecast.state(origin);
+                state.and_then(|state| state.sets.get(&set)).map(|known| known.origin)
+            }
+            None => {
+                let cluster = self.cluster.clone();
+                let session = self.connections.session(origin).await?;
+                let question = format!("origin of set {set} as node {origin} knows it");
+                let known = admin::set_origin(session, &cluster, set).await;
+                known.map_err(Failure::of_query(&question))?
+            }
+        };
+        match known {
+            Some(known) if known != origin => Err(Failure::Refused(format!(
+                "set {set} originates on node {known}, not on node {origin}; write `origin = {known}`, or leave `origin` out"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an earlier run has left on its way into the set and, in a plan, no statement before will have brought in.
+    async fn left_on_its_way(&mut self, set: Id, origin: Id) -> Result<Option<Leftover>, Failure> {
+        if let Some(rehearsal) = self.connections.rehearsal()
+            && !rehearsal.is_installed(origin)
+        {
+            return Ok(None);
+        }
+        let question = format!("what is on its way into set {set}");
+        let cluster = self.cluster.clone();
+        let session = self.connections.session(origin).await?;
+        let left = admin::leftover(session, &cluster, set).await;
+        let left = left.map_err(Failure::of_query(&question))?;
+        let Some(rehearsal) = self.connections.rehearsal() else {
+            return Ok(left);
+        };
+        let state = rehearsal.forecast.state(origin);
+        Ok(left.filter(|left| state.is_some_and(|state| state.sets.contains_key(&left.set))))
     }
 
     /// Makes the set for members on their way, in the transaction that adds them.
@@ -104,9 +145,11 @@ impl Interpreter<'_> {
             self.submit_on_its_way(origin, call).await?;
         }
         self.connections.commit(origin).await?;
+        self.aftermath.sets_out(own, target);
         let outcome = self.merge_set(target, own, origin).await;
         if outcome.is_ok() {
             self.connections.commit(origin).await?;
+            self.aftermath.arrived(own);
         } else {
             self.report.say(&format!(
                 "set {own} is replicated and on its way into set {target}; write the statement again to go on with it"

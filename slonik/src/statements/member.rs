@@ -156,14 +156,19 @@ impl Interpreter<'_> {
 
     /// A number for a partition: beyond those that people give.
     async fn partition_id(&mut self, origin: Id) -> Result<Id, Failure> {
-        if self.connections.rehearses() {
-            return self.next_id(Member::Table, None).await;
-        }
-        let call = admin::next_partition_id(&self.cluster);
-        let answer = self.connections.run(origin, &call).await?;
-        answer
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| Failure::Refused("no number is left for a partition".to_owned()))
+        let planned = self
+            .connections
+            .rehearsal()
+            .map(|rehearsal| rehearsal.forecast.next_partition(origin));
+        let number = match planned {
+            Some(number) => number,
+            None => {
+                let call = admin::next_partition_id(&self.cluster);
+                let answer = self.connections.run(origin, &call).await?;
+                answer.and_then(|number| number.parse().ok())
+            }
+        };
+        number.ok_or_else(|| Failure::Refused("no number is left for a partition".to_owned()))
     }
 
     async fn add_sequence(

@@ -7,6 +7,9 @@ use crate::Cluster;
 /// First number of sets that hold members on their way.
 pub const FIRST_JOINING_SET: i32 = 900_000_001;
 
+/// First number of tables that are partitions nobody gave a number; people's numbers stay below.
+pub const FIRST_PARTITION: i32 = 1_000_000_000;
+
 /// The comment of the set that holds members on their way into `set`; by it a later run finds what an earlier one left.
 #[must_use]
 pub fn joining_comment(set: i32) -> String {

@@ -242,17 +242,23 @@ pub async fn missing_relations(
 
 /// Highest table number in use on this node.
 pub async fn highest_table_id(client: &Client, cluster: &Cluster) -> Result<i32, tokio_postgres::Error> {
-    highest(client, cluster, "tab_id", "sl_table").await
+    highest(client, cluster, "tab_id", "sl_table", super::FIRST_PARTITION).await
 }
 
 /// Highest sequence number in use on this node.
 pub async fn highest_sequence_id(client: &Client, cluster: &Cluster) -> Result<i32, tokio_postgres::Error> {
-    highest(client, cluster, "seq_id", "sl_sequence").await
+    highest(client, cluster, "seq_id", "sl_sequence", i32::MAX).await
 }
 
-async fn highest(client: &Client, cluster: &Cluster, column: &str, table: &str) -> Result<i32, tokio_postgres::Error> {
+async fn highest(
+    client: &Client,
+    cluster: &Cluster,
+    column: &str,
+    table: &str,
+    below: i32,
+) -> Result<i32, tokio_postgres::Error> {
     let sql = format!(
-        "select coalesce(max({column}), 0)::pg_catalog.int4 from {}.{table}",
+        "select coalesce(max({column}), 0)::pg_catalog.int4 from {}.{table} where {column} < {below}",
         cluster.namespace()
     );
     client.query_one(&sql, &[]).await?.try_get(0)

@@ -414,7 +414,8 @@ begin
         if exists (select from @NAMESPACE@.sl_set s where s.set_id = v_set_id and s.set_locked is not null) then
             raise exception using
                 errcode = 'object_not_in_prerequisite_state',
-                message = format('Slony-I: set %s is already locked', v_set_id);
+                message = format('Slony-I: set %s is already locked', v_set_id),
+                hint = 'If another script left it so, `unlock set` opens it and `move set` goes on.';
         end if;
     end loop;
     perform @NAMESPACE@.tl_lockTablesOfSets(p_set_ids, 'share row exclusive');

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use trunkline_tests::{Cluster, PATIENCE, Writers, genuine_slony, slonik_string, test_seed, wait_until};
+use trunkline_tests::{
+    Cluster, PATIENCE, Writers, genuine_slony, program, run_slonik, slonik_string, test_seed, wait_until,
+};
 
 fn add_table(id: i32, name: &str) -> String {
     format!(
@@ -80,6 +82,12 @@ async fn a_joining_table_waits_for_a_subscriber_that_lacks_it_and_goes_on_after_
     cluster.create_set(1, 1, &[r#""public"."item""#], &[]).await;
     cluster.subscribe(1, 1, 1, 2).await;
     cluster.run(2, "drop table late").await;
+    // Said of the set that was named, not of the one on its way into it.
+    cluster
+        .slonik("set add table (set id = 1, origin = 2, fully qualified name = 'public.item');")
+        .await
+        .fails()
+        .says("set 1 originates on node 1, not on node 2");
     cluster
         .slonik(&format!("try {{ {} }}\n", add_table(2, "public.late")))
         .await
@@ -114,6 +122,12 @@ async fn a_joining_table_waits_for_a_subscriber_that_lacks_it_and_goes_on_after_
     second
         .run("create table late (v text, id int primary key, more int default 1); create sequence late_id_seq")
         .await;
+    // A plan says what the run will do.
+    let again = format!("{}{}", cluster.preamble(), add_table(2, "public.late"));
+    run_slonik(&program("slonik"), &["--dry-run"], &again)
+        .await
+        .succeeds()
+        .says("going on with it");
     // The same statement again, which also asks for what is there already.
     cluster
         .slonik(&format!(

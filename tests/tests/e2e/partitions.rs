@@ -121,6 +121,18 @@ async fn a_partitioned_parent_is_replicated_with_partitions_that_come_later() {
         .await;
     cluster.establish().await;
     cluster.create_set(1, 1, &["public.metric"], &[]).await;
+    // A table without a number goes on from the numbers of people, not from those of partitions.
+    cluster.run(1, "create table plain (id int primary key)").await;
+    cluster
+        .slonik(
+            "create set (id = 2, origin = 1);
+             set add table (set id = 2, origin = 1, fully qualified name = 'public.plain');",
+        )
+        .await
+        .succeeds();
+    let number = cluster.sql("select tab_id from @NAMESPACE@.sl_table where tab_set = 2");
+    assert_eq!(cluster.connect(1).await.value::<i32>(&number).await, 1);
+    cluster.slonik("drop set (id = 2, origin = 1);").await.succeeds();
     cluster.subscribe(1, 1, 1, 2).await;
     cluster.subscribe(1, 1, 2, 3).await;
     // Node 2 has the new partition, attached by its DBA with another order of columns; node 3 gets it from the origin.

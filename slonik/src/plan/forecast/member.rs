@@ -38,19 +38,28 @@ impl Kind {
 }
 
 impl Forecast {
-    /// One more than the highest number of a table in use on any node.
+    /// One more than the highest number of a table in use on any node, partitions left out.
     pub(crate) fn next_table(&self) -> Option<Id> {
-        self.highest(Kind::Table).checked_add(1)
+        self.highest(Kind::Table, admin::FIRST_PARTITION).checked_add(1)
+    }
+
+    /// The number that node `origin` will give its next partition.
+    pub(crate) fn next_partition(&self, origin: Id) -> Option<Id> {
+        const EACH: Id = 1_000_000;
+        let first = admin::FIRST_PARTITION + origin.rem_euclid(1000) * EACH;
+        let state = self.states.get(&origin)?;
+        let used = state.tables.range(first..first + EACH).next_back();
+        Some(used.map_or(first, |(id, _)| id + 1))
     }
 
     /// One more than the highest number of a sequence in use on any node.
     pub(crate) fn next_sequence(&self) -> Option<Id> {
-        self.highest(Kind::Sequence).checked_add(1)
+        self.highest(Kind::Sequence, Id::MAX).checked_add(1)
     }
 
-    fn highest(&self, kind: Kind) -> Id {
+    fn highest(&self, kind: Kind, below: Id) -> Id {
         let numbers = self.states.values().flat_map(|state| kind.of(state).keys());
-        numbers.copied().max().unwrap_or(0)
+        numbers.copied().filter(|id| *id < below).max().unwrap_or(0)
     }
 
     pub(super) fn set_add_table(&mut self, node: Id, set: Id, id: Id, name: &str) -> Foreseen {
