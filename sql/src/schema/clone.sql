@@ -11,6 +11,13 @@ create or replace function @NAMESPACE@.cloneNodePrepare(
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 begin
+    lock table @NAMESPACE@.sl_config_lock;
+    if exists (select from @NAMESPACE@.sl_node n where n.no_id = p_no_id and n.no_active) then
+        raise exception using
+            errcode = 'duplicate_object',
+            message = format('Slony-I: node %s is a node of the cluster already', p_no_id),
+            hint = 'Give the copy another number, or drop the node first.';
+    end if;
     perform @NAMESPACE@.cloneNodePrepare_int(p_no_id, p_no_provider, p_no_comment);
     return @NAMESPACE@.createEvent(@CLUSTER@, 'CLONE_NODE', p_no_id::text, p_no_provider::text, p_no_comment);
 end

@@ -157,6 +157,11 @@ async fn a_clone_is_announced_once_and_only_beside_a_node() {
         .fails()
         .says("provided for node 9");
     cluster
+        .slonik("clone prepare (id = 2, provider = 1);\n")
+        .await
+        .fails()
+        .says("node 2 is a node of the cluster already");
+    cluster
         .slonik("clone finish (id = 2, provider = 1);\n")
         .await
         .fails()

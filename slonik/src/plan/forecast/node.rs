@@ -110,7 +110,7 @@ impl Forecast {
         if !model.nodes.contains_key(&provider) {
             foreseen.refuse(format!("node {provider} is no node of the cluster"));
         }
-        if model.nodes.contains_key(&id) {
+        if model.nodes.get(&id).is_some_and(|known| known.active) {
             foreseen.refuse(format!("node {id} is a node of the cluster already"));
         }
         self.everywhere(|state| {
