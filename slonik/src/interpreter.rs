@@ -29,6 +29,8 @@ pub(crate) struct Block {
     in_try: bool,
     /// Statements executed so far that count; `echo` and `date` do not.
     counted: usize,
+    /// Whether it was said that part of the `try` block is committed before its end.
+    parted: bool,
 }
 
 impl Block {
@@ -41,6 +43,13 @@ impl Block {
     /// arrive.
     pub(crate) fn may_wait(self) -> bool {
         !self.in_try || self.counted == 0
+    }
+
+    /// A statement commits by itself. Whether that also commits what a `try` block did before, and was not said yet.
+    pub(crate) fn parts(&mut self) -> bool {
+        let news = self.in_try && self.counted > 0 && !self.parted;
+        self.parted |= news;
+        news
     }
 }
 
@@ -126,7 +135,13 @@ impl<'a> Interpreter<'a> {
 
     /// Connects to all nodes, asks them for their newest events, and enters the block. The answer is the block around it.
     pub(crate) async fn begin_block(&mut self, statements: &[Statement], in_try: bool) -> Block {
-        let outer = std::mem::replace(&mut self.block, Block { in_try, counted: 0 });
+        let outer = std::mem::replace(
+            &mut self.block,
+            Block {
+                in_try,
+                ..Block::default()
+            },
+        );
         self.locks_ahead.clear();
         if in_try {
             self.locks_ahead
@@ -346,23 +361,38 @@ mod tests {
         assert!(
             Block {
                 in_try: false,
-                counted: 5
+                counted: 5,
+                parted: false,
             }
             .may_wait()
         );
         assert!(
             Block {
                 in_try: true,
-                counted: 0
+                counted: 0,
+                parted: false,
             }
             .may_wait()
         );
         assert!(
             !Block {
                 in_try: true,
-                counted: 1
+                counted: 1,
+                parted: false,
             }
             .may_wait()
         );
+    }
+
+    #[test]
+    fn a_try_block_that_commits_part_of_itself_says_so_once() {
+        let mut block = Block {
+            in_try: true,
+            ..Block::default()
+        };
+        assert!(!block.parts(), "nothing was done before");
+        block.counted = 1;
+        assert!(block.parts());
+        assert!(!block.parts());
     }
 }

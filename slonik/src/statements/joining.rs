@@ -49,14 +49,10 @@ impl Interpreter<'_> {
         self.must_originate_there(set, origin).await?;
         let mut arrived = Vec::new();
         if let Some(left) = self.left_on_its_way(set, origin).await? {
-            let message = format!(
+            self.report.say(&format!(
                 "set {} holds what an earlier run has left on its way into set {set}: going on with it",
                 left.set
-            );
-            match self.connections.rehearsal() {
-                Some(rehearsal) => rehearsal.note(message),
-                None => self.report.say(&message),
-            }
+            ));
             self.join(left.set, set, origin, &subscribers).await?;
             arrived = left.members;
         }

@@ -244,6 +244,12 @@ impl Interpreter<'_> {
     /// The SYNC must be older than whatever the new triggers log; it is committed by itself, so that it is visible
     /// before the tables are locked, also inside a `try` block.
     async fn begin_adding(&mut self, origin: Id) -> Result<(), Failure> {
+        if self.block.parts() {
+            self.report.say(&format!(
+                "warning: this commits what the `try` block has done before on node {origin}; a failure later in the block \
+                 does not undo it"
+            ));
+        }
         let call = admin::create_event_sync(&self.cluster);
         self.submit(Submission {
             node: origin,
