@@ -69,18 +69,15 @@ impl Interpreter<'_> {
 
     /// Refuses an origin that the set does not have, in words about that set and not about the one on its way.
     async fn must_originate_there(&mut self, set: Id, origin: Id) -> Result<(), Failure> {
-        let known = match self.connections.rehearsal() {
-            Some(rehearsal) => {
-                let state = rehearsal.forecast.state(origin);
-                state.and_then(|state| state.sets.get(&set)).map(|known| known.origin)
-            }
-            None => {
-                let cluster = self.cluster.clone();
-                let session = self.connections.session(origin).await?;
-                let question = format!("origin of set {set} as node {origin} knows it");
-                let known = admin::set_origin(session, &cluster, set).await;
-                known.map_err(Failure::of_query(&question))?
-            }
+        let known = if let Some(rehearsal) = self.connections.rehearsal() {
+            let state = rehearsal.forecast.state(origin);
+            state.and_then(|state| state.sets.get(&set)).map(|known| known.origin)
+        } else {
+            let cluster = self.cluster.clone();
+            let session = self.connections.session(origin).await?;
+            let question = format!("origin of set {set} as node {origin} knows it");
+            let known = admin::set_origin(session, &cluster, set).await;
+            known.map_err(Failure::of_query(&question))?
         };
         match known {
             Some(known) if known != origin => Err(Failure::Refused(format!(

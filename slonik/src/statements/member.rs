@@ -156,17 +156,12 @@ impl Interpreter<'_> {
 
     /// A number for a partition: beyond those that people give.
     async fn partition_id(&mut self, origin: Id) -> Result<Id, Failure> {
-        let planned = self
-            .connections
-            .rehearsal()
-            .map(|rehearsal| rehearsal.forecast.next_partition(origin));
-        let number = match planned {
-            Some(number) => number,
-            None => {
-                let call = admin::next_partition_id(&self.cluster);
-                let answer = self.connections.run(origin, &call).await?;
-                answer.and_then(|number| number.parse().ok())
-            }
+        let number = if let Some(rehearsal) = self.connections.rehearsal() {
+            rehearsal.forecast.next_partition(origin)
+        } else {
+            let call = admin::next_partition_id(&self.cluster);
+            let answer = self.connections.run(origin, &call).await?;
+            answer.and_then(|number| number.parse().ok())
         };
         number.ok_or_else(|| Failure::Refused("no number is left for a partition".to_owned()))
     }
