@@ -89,7 +89,11 @@ pub(crate) enum RejoinError {
     #[error(transparent)]
     Lost(#[from] LostError),
     /// They could not be saved.
-    #[error("cannot save the lost transactions to `{}`: {source}; nothing has been changed", path.display())]
+    #[error(
+        "cannot save the lost transactions to `{}`, so nothing was changed but that the node takes no writes; give `--save` a \
+         directory that is there and can be written to",
+        path.display()
+    )]
     Save {
         /// Where.
         path: PathBuf,

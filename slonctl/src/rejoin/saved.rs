@@ -1,13 +1,16 @@
 //! Files that keep what would be gone otherwise.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::RejoinError;
 use crate::lost::{Form, Losses, Summary};
+
+/// How many files of one second there may be.
+const NAMES: u32 = 100;
 
 /// Writes the losses as SQL and as JSON lines; both are on disk when it returns. No files if nothing is lost.
 pub(super) async fn save(
@@ -34,12 +37,12 @@ pub(super) async fn save(
                 }
             })
             .collect();
-        let path = directory.join(format!("lost-{name}-node{node}-{moment}.{extension}"));
+        let stem = format!("lost-{name}-node{node}-{moment}");
+        let (path, file) = create(directory, &stem, extension)?;
         let failed = |source| RejoinError::Save {
             path: path.clone(),
             source,
         };
-        let file = create(&path).map_err(failed)?;
         let mut out = BufWriter::new(file);
         losses.write(form, &mut out).await?;
         let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -49,13 +52,47 @@ pub(super) async fn save(
     Ok((summary, saved))
 }
 
-/// A new file that only its owner can read: it holds users' data.
-fn create(path: &Path) -> std::io::Result<File> {
+/// A new file that only its owner can read: it holds users' data. Its name gets a number if there is one from the same second, left
+/// by a run that was interrupted.
+fn create(directory: &Path, stem: &str, extension: &str) -> Result<(PathBuf, File), RejoinError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.flush()?;
-    Ok(file)
+    let mut path = directory.join(format!("{stem}.{extension}"));
+    for number in 2..=NAMES {
+        match options.open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                path = directory.join(format!("{stem}-{number}.{extension}"));
+            }
+            Err(source) => return Err(RejoinError::Save { path, source }),
+        }
+    }
+    let source = ErrorKind::AlreadyExists.into();
+    Err(RejoinError::Save { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::create;
+
+    #[test]
+    fn a_second_run_within_the_same_second_overwrites_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..3)
+            .map(|_| create(directory.path(), "lost", "sql").unwrap().0)
+            .collect();
+        assert_eq!(
+            names,
+            ["lost.sql", "lost-2.sql", "lost-3.sql"].map(|name| directory.path().join(name))
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = create(&directory.path().join("missing"), "lost", "sql").unwrap_err();
+        assert!(error.to_string().contains("missing/lost.sql"), "{error}");
+    }
 }

@@ -52,18 +52,28 @@ fn chain(plan: &Plan) -> Vec<i32> {
     chain
 }
 
+/// The node whose events a part of slon fetches or applies.
+fn peer(actor: &str) -> Option<i32> {
+    ["remoteListenThread_", "remoteWorkerThread_"]
+        .iter()
+        .find_map(|prefix| actor.strip_prefix(prefix))?
+        .parse()
+        .ok()
+}
+
 fn nodes(view: &ClusterView, plan: &Plan, findings: &mut Findings) {
     let chain = chain(plan);
     for node in view.nodes.values() {
         let takes_part = node.id == plan.old || chain.contains(&node.id);
         let receives = plan.sets.iter().any(|set| set.subscription(node.id).is_some());
-        let mut tell = |text: String| {
-            if takes_part {
+        let mut judge = |serious: bool, text: String| {
+            if serious {
                 findings.problem(node.id, text);
             } else {
                 findings.warning(node.id, text);
             }
         };
+        let mut tell = |text: String| judge(takes_part, text);
         let Some(facts) = node.facts() else {
             let follow = if receives { "; it follows when it is back" } else { "" };
             tell(format!("cannot be reached: {}{follow}", node.silence().join("; ")));
@@ -80,12 +90,17 @@ fn nodes(view: &ClusterView, plan: &Plan, findings: &mut Findings) {
             tell(format!("no slon serves it{sign}; start one"));
         }
         for trouble in &facts.troubles {
-            tell(format!(
+            // Everybody's slon is stuck on a node that is down; if the switch can do without that node, it can do without its events.
+            let missed = peer(&trouble.actor).is_some_and(|peer| {
+                peer != plan.old && !chain.contains(&peer) && view.node(peer).is_some_and(|node| node.facts().is_none())
+            });
+            let text = format!(
                 "its slon is stuck for {} on {}: {}",
                 age(trouble.seconds),
                 trouble.actor,
                 trouble.message
-            ));
+            );
+            judge(takes_part && !missed, text);
         }
     }
     if view.node(plan.new).is_none() {

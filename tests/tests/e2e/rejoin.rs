@@ -225,7 +225,7 @@ async fn rejoin_refuses_what_it_must_and_full_copies_everything() {
     slonctl(&cluster, &["rejoin", "--node", "1", "--save", "/nowhere"])
         .await
         .exits(3)
-        .says("nothing has been changed");
+        .says("give `--save` a directory");
     let saved = directory("rejoin_full");
     let save = saved.to_str().unwrap();
     slonctl(&cluster, &["rejoin", "--node", "1", "--save", save, "--wait", "1"])
