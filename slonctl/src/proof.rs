@@ -90,13 +90,20 @@ impl Proof<'_> {
 
     /// Every subscriber that can be reached has applied everything up to one SYNC of the new origin, made just now.
     async fn subscribers_are_level(&self) -> bool {
-        let mut open: BTreeSet<i32> = self
+        let (mut open, silent): (BTreeSet<i32>, BTreeSet<i32>) = self
             .sets
             .iter()
             .flat_map(|set| set.subscriptions.iter().map(|subscription| subscription.receiver))
             .chain(self.old)
-            .filter(|node| *node != self.new && !self.failed.contains(node) && self.view.facts(*node).is_some())
-            .collect();
+            .filter(|node| *node != self.new && !self.failed.contains(node))
+            .partition(|node| self.view.facts(*node).is_some());
+        // Nothing is claimed of a node that was not there to be asked.
+        let except = if silent.is_empty() {
+            String::new()
+        } else {
+            let silent: Vec<i32> = silent.iter().copied().collect();
+            format!("; not looked at, because out of reach: {}", list(&silent))
+        };
         if open.is_empty() {
             return true;
         }
@@ -125,7 +132,14 @@ impl Proof<'_> {
                         return self.tell(
                             self.new,
                             true,
-                            &format!("all subscribers have applied everything up to its event {sync}"),
+                            &format!(
+                                "{} have applied everything up to its event {sync}{except}",
+                                if silent.is_empty() {
+                                    "all subscribers"
+                                } else {
+                                    "all other subscribers"
+                                }
+                            ),
                         );
                     }
                 }
