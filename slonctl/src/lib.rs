@@ -1,6 +1,6 @@
 //! slonctl: what an operator of a cluster does with one command each.
 //!
-//! [`cli`] is the command line; each command has a module of its own and works on a [`ClusterView`], the cluster as it can
+//! [`cli`] is the command line; each command has a module of its own and works on a `ClusterView`, the cluster as it can
 //! be seen from here.
 
 mod check;

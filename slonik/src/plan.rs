@@ -1,7 +1,7 @@
 //! What a script will do, as data: `slonik --dry-run`, and what slonctl shows before it acts.
 //!
 //! A plan comes from the code that executes the statements. It runs on read-only connections, and wherever it would
-//! change something, a [`Rehearsal`] notes the step and foresees its effect instead ([`Forecast`]). So plan and
+//! change something, a `Rehearsal` notes the step and foresees its effect instead (`Forecast`). So plan and
 //! execution cannot drift apart, and a precondition takes into account what earlier statements will have done.
 
 mod dry_run;

@@ -168,7 +168,7 @@ def write_page(results, path, full):
     text = f"""# Performance
 
 Written by `make bench{' FULL=1' if full else ''}` from a run of {date[:10]}; do not edit. All three systems ran on the same machine, one after
-the other, and every drain, copy and switch ended with count and checksum of every table being equal.
+the other. A figure stands here only if its run ended with count and checksum of every table being equal; a run that did not leaves a gap.
 
 {table(results)}
 
