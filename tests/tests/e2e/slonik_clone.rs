@@ -150,7 +150,7 @@ async fn a_dump_of_a_subscriber_becomes_a_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clone_is_announced_once_and_only_beside_a_node() {
     let cluster = Cluster::new("clone_wrong", 2).await;
-    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster.establish().await;
     cluster
         .slonik("clone prepare (id = 5, provider = 9);\n")
         .await
