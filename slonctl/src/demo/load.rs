@@ -260,6 +260,8 @@ impl Written {
             .flatten()
             .map(|(_, at)| *at)
             .filter(|at| *at >= start && *at <= end)
+            // The pause may begin with what is measured: nobody writes between a kill and the first write elsewhere.
+            .chain([start])
             .collect();
         times.sort_unstable();
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
