@@ -158,6 +158,11 @@ async fn impossible_subscriptions_are_refused_at_once() {
 }
 
 #[tokio::test]
+async fn a_node_at_work_is_not_overwritten_by_a_copy() {
+    check("better_clone").await;
+}
+
+#[tokio::test]
 async fn a_dropped_origin_leaves_nothing_behind() {
     check("better_purge").await;
 }
