@@ -72,7 +72,7 @@ codes! {
     BadNodeList "bad-node-list" Semantic Error "a list in a string is not made of node numbers";
     ExitCodeOutOfRange "exit-code-out-of-range" Semantic Error "an exit code is not 0 to 255";
     BadClusterName "bad-cluster-name" Semantic Error "the cluster name is too long for a schema";
-    BadSqlScript "bad-sql-script" Semantic Error "the text of `execute script` ends its own transaction, has too many statements or is not UTF-8";
+    BadSqlScript "bad-sql-script" Semantic Error "the text of `execute script` has a statement that cannot be part of a transaction, does not end, has too many statements or is not UTF-8";
     UnreadableFile "unreadable-file" Semantic Error "the file of `execute script` cannot be opened";
     ByteOrderMark "byte-order-mark" Syntax Warning "the file starts with a byte order mark";
     UndefinedName "undefined-name" Syntax Warning "an `@NAME` is not defined and stands for nothing";

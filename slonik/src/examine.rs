@@ -6,7 +6,7 @@ use std::fs;
 use trunkline_grammar::{Code, Command, Parsed, ScriptSource, Span, Statement, StatementKind};
 use trunkline_sql::{Cluster, conninfo};
 
-use crate::statements::refusal_of_script;
+use crate::statements::SqlText;
 
 /// Findings that are kept; a script with more repeats one mistake.
 const MOST: usize = 100;
@@ -80,12 +80,15 @@ fn look_at_conninfo(text: &str, place: Span, found: &mut Vec<Finding>) {
 /// Why the text could not be executed as a script, whatever the tables are.
 fn what_is_wrong_with(source: &ScriptSource) -> Option<String> {
     match source {
-        ScriptSource::Sql(text) => refusal_of_script(text),
+        ScriptSource::Sql(text) => SqlText { file: None, text }.refusal(),
         ScriptSource::File(name) => {
             // A file that cannot be read was found while reading the script.
             let bytes = fs::read(name).ok()?;
             match String::from_utf8(bytes) {
-                Ok(text) => refusal_of_script(&text).map(|refusal| format!("{refusal} ({name})")),
+                Ok(text) => {
+                    let file = Some(name.as_str());
+                    SqlText { file, text: &text }.refusal()
+                }
                 Err(error) => {
                     let at = error.utf8_error().valid_up_to();
                     let before = error.as_bytes().get(..at).unwrap_or_default();

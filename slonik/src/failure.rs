@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     /// A server refused a statement of `execute script`.
     #[error("PGRES_FATAL_ERROR [{statement}] - {answer}")]
     Script {
+        /// Which statement it was, and where it stands; None: what slonik itself does for the script.
+        place: Option<String>,
         /// The statement's text.
         statement: String,
         /// What the server said.
@@ -67,7 +69,12 @@ impl Failure {
     pub(crate) fn print(&self, report: &Report) {
         match self {
             Self::Sql(_) => report.complain(&self.to_string()),
-            Self::Script { .. } => report.complain_bare(&self.to_string()),
+            Self::Script { place, .. } => {
+                report.complain_bare(&self.to_string());
+                if let Some(place) = place {
+                    report.complain(&format!("the error is in {place}"));
+                }
+            }
             Self::Install {
                 node,
                 source: InstallError::Unsuitable(reasons),
@@ -102,6 +109,7 @@ mod tests {
         Failure::NoConninfo(4).print(&report);
         Failure::Refused("no".into()).print(&report);
         Failure::Script {
+            place: Some("statement 2 of the script (x.sql:5)".into()),
             statement: " selekt 2;".into(),
             answer: "ERROR:  syntax".into(),
             locked_out: false,
@@ -113,7 +121,7 @@ mod tests {
         );
         assert_eq!(
             *kept.err.lock().unwrap(),
-            "PGRES_FATAL_ERROR [ selekt 2;] - ERROR:  syntax\n"
+            "PGRES_FATAL_ERROR [ selekt 2;] - ERROR:  syntax\ns:3: the error is in statement 2 of the script (x.sql:5)\n"
         );
     }
 }

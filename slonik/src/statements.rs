@@ -2,6 +2,7 @@
 
 mod control;
 mod ddl;
+mod ddl_refusal;
 mod ddl_text;
 mod failover;
 mod joining;
@@ -14,7 +15,7 @@ mod set;
 mod subscription;
 mod trigger;
 
-pub(crate) use ddl::refusal_of_script;
+pub(crate) use ddl_refusal::SqlText;
 use trunkline_grammar::Command;
 use trunkline_sql::admin::Firing;
 

@@ -6,13 +6,11 @@ use tokio_postgres::error::SqlState;
 use trunkline_grammar::{Id, ScriptSource};
 use trunkline_sql::admin::{self, LockLimits};
 
+use super::ddl_refusal::SqlText;
 use super::ddl_text::{Piece, fill_in, split};
 use crate::failure::Failure;
 use crate::interpreter::Interpreter;
 use crate::progress::Announcements;
-
-/// Most statements of one script.
-const STATEMENTS: usize = 999;
 
 impl Interpreter<'_> {
     /// Captures and runs each statement on the event node, all in its transaction. The change travels with the next SYNC.
@@ -22,22 +20,29 @@ impl Interpreter<'_> {
         event_node: Id,
         only_on: &[Id],
     ) -> Result<(), Failure> {
-        let text = match source {
-            ScriptSource::Sql(text) => text.clone(),
+        let (file, text) = match source {
+            ScriptSource::Sql(text) => (None, text.clone()),
             ScriptSource::File(name) => {
-                std::fs::read_to_string(name).map_err(|error| Failure::Plain(format!("{name} - {error}")))?
+                let text =
+                    std::fs::read_to_string(name).map_err(|error| Failure::Plain(format!("{name} - {error}")))?;
+                (Some(name.as_str()), text)
             }
         };
         let text = fill_in(&text, &self.cluster);
-        let statements = split(&text);
-        check(&statements)?;
+        let text = SqlText { file, text: &text };
+        let statements = split(text.text);
+        if let Some(refusal) = text.refusal_of(&statements) {
+            return Err(Failure::Plain(refusal));
+        }
         let nodes: Vec<String> = only_on.iter().map(ToString::to_string).collect();
         let nodes = (!nodes.is_empty()).then(|| nodes.join(","));
         self.must_be_itself(event_node).await?;
         if self.block.in_try() || self.connections.rehearses() {
             // What a `try` block has done so far cannot be done again: the statements wait where they are.
             self.begin(event_node).await?;
-            return self.run_script(event_node, &statements, nodes.as_deref(), None).await;
+            return self
+                .run_script(event_node, text, &statements, nodes.as_deref(), None)
+                .await;
         }
         let session = self.connections.session(event_node).await?;
         let limits = admin::lock_limits(session)
@@ -47,7 +52,7 @@ impl Interpreter<'_> {
         loop {
             self.begin(event_node).await?;
             let outcome = self
-                .run_script(event_node, &statements, nodes.as_deref(), Some(&mut patience))
+                .run_script(event_node, text, &statements, nodes.as_deref(), Some(&mut patience))
                 .await;
             match outcome {
                 Err(Failure::Script { locked_out: true, .. }) if !patience.is_over() => {
@@ -63,6 +68,7 @@ impl Interpreter<'_> {
     async fn run_script(
         &mut self,
         node: Id,
+        text: SqlText<'_>,
         statements: &[Piece<'_>],
         nodes: Option<&str>,
         mut patience: Option<&mut Patience>,
@@ -70,7 +76,7 @@ impl Interpreter<'_> {
         let started = Instant::now();
         let mut no_wait = Announcements::new();
         let mut limit = patience.as_ref().map_or(0, |patience| patience.session_limit());
-        for statement in statements {
+        for (number, statement) in (1..).zip(statements) {
             if let Some(patience) = patience.as_deref_mut() {
                 let next = patience.limit(started.elapsed());
                 let call = admin::lock_patience(limit, next);
@@ -85,7 +91,10 @@ impl Interpreter<'_> {
             match self.connections.run_in_wait(node, &call, wait).await {
                 Ok(_) => {}
                 Err(Failure::Sql(error)) => {
+                    let inside = error.place_in(statement.text);
+                    let at = inside.map_or(statement.begins, |inside| statement.offset + inside);
                     return Err(Failure::Script {
+                        place: Some(text.statement(number, at)),
                         statement: statement.text.to_owned(),
                         answer: error.answer(),
                         locked_out: error.code().is_some_and(locked_out),
@@ -102,6 +111,7 @@ impl Interpreter<'_> {
             // A daemon that works on the configuration holds the config lock for a moment.
             Err(Failure::Sql(error)) if attempts && error.code().is_some_and(locked_out) => {
                 return Err(Failure::Script {
+                    place: None,
                     statement: "ddlScript_complete".to_owned(),
                     answer: error.answer(),
                     locked_out: true,
@@ -117,30 +127,6 @@ impl Interpreter<'_> {
 /// Whether an attempt failed for want of a lock.
 fn locked_out(code: &SqlState) -> bool {
     *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::T_R_DEADLOCK_DETECTED
-}
-
-/// Why a text could not be executed as a script, whatever the tables are; None: it may be.
-pub(crate) fn refusal_of_script(text: &str) -> Option<String> {
-    check(&split(text)).err().map(|failure| failure.to_string())
-}
-
-fn check(statements: &[Piece<'_>]) -> Result<(), Failure> {
-    if statements.len() > STATEMENTS {
-        return Err(Failure::Plain(format!(
-            "DDL - number of statements invalid - {} not between 0 and {}",
-            statements.len(),
-            STATEMENTS + 1
-        )));
-    }
-    for (number, statement) in (1..).zip(statements) {
-        if let Some(words) = statement.ends_transaction() {
-            return Err(Failure::Refused(format!(
-                "statement {number} of the script, `{words}`, is not allowed: all of the script is one transaction on \
-                 every node, which slonik begins and commits; leave it out, or make several `execute script` of it"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// How long the statements of a script wait for locks.

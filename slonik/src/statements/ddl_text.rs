@@ -9,26 +9,39 @@ pub(super) fn fill_in(text: &str, cluster: &Cluster) -> String {
         .replace("@NAMESPACE@", cluster.namespace())
 }
 
+/// Words of a statement that are kept: enough to tell which one it is.
+const WORDS: usize = 16;
+
 /// One statement of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece<'a> {
     /// Its text, with the comments before it and the semicolon.
     pub(super) text: &'a str,
-    /// Its first two words in lower case.
-    words: [String; 2],
+    /// Where the text stands in the script, in bytes.
+    pub(super) offset: usize,
+    /// Where the statement itself begins, behind blanks and comments.
+    pub(super) begins: usize,
+    /// Its first words in lower case; an empty one stands for a quoted name.
+    pub(super) words: Vec<String>,
+    /// What is open at the end of the script, if this is its last statement.
+    pub(super) unfinished: Option<Unfinished>,
+    /// A backslash outside of quotes: a command of psql.
+    pub(super) backslash: Option<usize>,
 }
 
-impl Piece<'_> {
-    /// The words of a statement that would end the transaction all of the script runs in, or part of it.
-    pub(super) fn ends_transaction(&self) -> Option<String> {
-        let [first, second] = &self.words;
-        let refused = match first.as_str() {
-            "begin" | "commit" | "end" | "abort" | "rollback" | "savepoint" | "release" => true,
-            "start" | "prepare" => second == "transaction",
-            _ => false,
-        };
-        refused.then(|| format!("{first} {second}").trim_end().to_owned())
-    }
+/// What has a beginning and no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unfinished {
+    /// Its name.
+    pub(super) what: &'static str,
+    /// Where it begins in the script, in bytes.
+    pub(super) at: usize,
+}
+
+/// The line, counted from 1, of a place in a text.
+pub(super) fn line_of(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+    1 + before.iter().filter(|&&byte| byte == b'\n').count()
 }
 
 /// Splits behind each `;` that ends a statement for PostgreSQL: outside of quotes, comments, brackets and the body of a
@@ -45,16 +58,22 @@ struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     start: usize,
+    /// Where the statement itself begins.
+    begins: Option<usize>,
     /// Open round, square and curly brackets.
     depth: [usize; 3],
+    /// Where the outermost bracket that is open stands.
+    bracket: usize,
     /// Open `begin atomic` and `case` in the body of a routine.
     body: usize,
     /// Whether the statement may have such a body: `create [or replace] function` or `procedure`.
     is_routine: bool,
-    /// Words of the statement so far.
-    count: usize,
-    first: [String; 2],
+    /// Where that body begins.
+    atomic: usize,
+    words: Vec<String>,
     previous: String,
+    unfinished: Option<Unfinished>,
+    backslash: Option<usize>,
     pieces: Vec<Piece<'a>>,
 }
 
@@ -65,12 +84,16 @@ impl<'a> Scanner<'a> {
             bytes: text.as_bytes(),
             at: 0,
             start: 0,
+            begins: None,
             depth: [0; 3],
+            bracket: 0,
             body: 0,
             is_routine: false,
-            count: 0,
-            first: Default::default(),
+            atomic: 0,
+            words: Vec::new(),
             previous: String::new(),
+            unfinished: None,
+            backslash: None,
             pieces: Vec::new(),
         }
     }
@@ -79,20 +102,34 @@ impl<'a> Scanner<'a> {
         let bytes = self.bytes;
         while let Some(&byte) = bytes.get(self.at) {
             let rest = &bytes[self.at..];
+            let is_comment = rest.starts_with(b"--") || rest.starts_with(b"/*");
+            if self.begins.is_none() && !byte.is_ascii_whitespace() && !is_comment {
+                self.begins = Some(self.at);
+            }
             match byte {
-                b'\'' => self.at = quoted(bytes, self.at, b'\'', is_escape_string(bytes, self.at)),
+                b'\'' => {
+                    let end = quoted(bytes, self.at, b'\'', is_escape_string(bytes, self.at));
+                    self.pass(end, "string");
+                }
                 b'"' => {
-                    self.at = quoted(bytes, self.at, b'"', false);
+                    self.pass(quoted(bytes, self.at, b'"', false), "quoted name");
                     // A quoted name is no keyword.
                     self.word(String::new());
                 }
-                b'-' if rest.starts_with(b"--") => {
+                b'-' if is_comment => {
                     let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
                     self.at += end.unwrap_or(rest.len());
                 }
-                b'/' if rest.starts_with(b"/*") => self.at = block_comment(bytes, self.at),
-                b'$' => self.at = dollar_quoted(bytes, self.at),
+                b'/' if is_comment => self.pass(block_comment(bytes, self.at), "comment"),
+                b'$' => self.pass(dollar_quoted(bytes, self.at), "dollar-quoted string"),
+                b'\\' => {
+                    self.backslash.get_or_insert(self.at);
+                    self.at += 1;
+                }
                 b'(' | b'[' | b'{' => {
+                    if self.depth == [0; 3] {
+                        self.bracket = self.at;
+                    }
                     self.depth[bracket(byte)] += 1;
                     self.at += 1;
                 }
@@ -124,34 +161,58 @@ impl<'a> Scanner<'a> {
                 _ => self.at += 1,
             }
         }
+        if self.depth != [0; 3] {
+            self.unfinished.get_or_insert(Unfinished {
+                what: "bracket",
+                at: self.bracket,
+            });
+        } else if self.body > 0 {
+            self.unfinished.get_or_insert(Unfinished {
+                what: "`begin atomic`",
+                at: self.atomic,
+            });
+        }
         self.cut();
+    }
+
+    /// Goes on behind something that ends at `end`, or nowhere.
+    fn pass(&mut self, end: Option<usize>, what: &'static str) {
+        if end.is_none() {
+            self.unfinished = Some(Unfinished { what, at: self.at });
+        }
+        self.at = end.unwrap_or(self.bytes.len());
     }
 
     /// Ends a statement.
     fn cut(&mut self) {
         self.pieces.push(Piece {
             text: &self.text[self.start..self.at],
-            words: std::mem::take(&mut self.first),
+            offset: self.start,
+            begins: self.begins.take().unwrap_or(self.start),
+            words: std::mem::take(&mut self.words),
+            unfinished: self.unfinished.take(),
+            backslash: self.backslash.take(),
         });
         self.start = self.at;
         self.depth = [0; 3];
         self.body = 0;
         self.is_routine = false;
-        self.count = 0;
         self.previous.clear();
     }
 
     fn word(&mut self, word: String) {
-        if let Some(place) = self.first.get_mut(self.count) {
-            place.clone_from(&word);
+        if self.words.len() < WORDS {
+            self.words.push(word.clone());
         }
-        self.count += 1;
         if matches!(word.as_str(), "function" | "procedure") {
-            self.is_routine |= self.first[0] == "create" && matches!(self.previous.as_str(), "create" | "replace");
+            self.is_routine |= self.words[0] == "create" && matches!(self.previous.as_str(), "create" | "replace");
         }
         if self.is_routine && self.depth == [0; 3] {
             match word.as_str() {
-                "atomic" if self.body == 0 && self.previous == "begin" => self.body = 1,
+                "atomic" if self.body == 0 && self.previous == "begin" => {
+                    self.body = 1;
+                    self.atomic = self.at - word.len();
+                }
                 "case" if self.body > 0 => self.body += 1,
                 "end" => self.body = self.body.saturating_sub(1),
                 _ => {}
@@ -177,18 +238,18 @@ fn bracket(byte: u8) -> usize {
     }
 }
 
-/// The byte behind the closing quote; a doubled quote goes on.
-fn quoted(bytes: &[u8], open: usize, quote: u8, backslash: bool) -> usize {
+/// The byte behind the closing quote, if there is one; a doubled quote goes on.
+fn quoted(bytes: &[u8], open: usize, quote: u8, backslash: bool) -> Option<usize> {
     let mut at = open + 1;
     while at < bytes.len() {
         match bytes[at] {
             b'\\' if backslash => at += 2,
             byte if byte == quote && bytes.get(at + 1) == Some(&quote) => at += 2,
-            byte if byte == quote => return at + 1,
+            byte if byte == quote => return Some(at + 1),
             _ => at += 1,
         }
     }
-    bytes.len()
+    None
 }
 
 /// Whether the quote at `at` opens an `E'…'` literal: the scanner has just passed the word `e`.
@@ -197,8 +258,8 @@ fn is_escape_string(bytes: &[u8], at: usize) -> bool {
     matches!(before(1), Some(b'e' | b'E')) && !before(2).is_some_and(continues_word)
 }
 
-/// Block comments nest in PostgreSQL.
-fn block_comment(bytes: &[u8], open: usize) -> usize {
+/// The byte behind a block comment, if it ends. They nest in PostgreSQL.
+fn block_comment(bytes: &[u8], open: usize) -> Option<usize> {
     let (mut at, mut depth) = (open + 2, 1);
     while at < bytes.len() {
         if bytes[at..].starts_with(b"/*") {
@@ -208,31 +269,31 @@ fn block_comment(bytes: &[u8], open: usize) -> usize {
             depth -= 1;
             at += 2;
             if depth == 0 {
-                return at;
+                return Some(at);
             }
         } else {
             at += 1;
         }
     }
-    bytes.len()
+    None
 }
 
-/// The byte behind `$tag$ … $tag$`, or behind a `$` that opens nothing. A `$` inside a word never comes here.
-fn dollar_quoted(bytes: &[u8], open: usize) -> usize {
+/// The byte behind `$tag$ … $tag$`, if that ends, or behind a `$` that opens nothing. A `$` inside a word never comes here.
+fn dollar_quoted(bytes: &[u8], open: usize) -> Option<usize> {
     let name = &bytes[open + 1..];
     let length = name
         .iter()
         .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | 0x80..)));
     let Some(length) = length.filter(|length| name[*length] == b'$') else {
-        return open + 1;
+        return Some(open + 1);
     };
     if name.first().is_some_and(u8::is_ascii_digit) {
-        return open + 1;
+        return Some(open + 1);
     }
     let tag = &bytes[open..open + length + 2];
     let body = open + tag.len();
     let end = bytes[body..].windows(tag.len()).position(|window| window == tag);
-    end.map_or(bytes.len(), |end| body + end + tag.len())
+    end.map(|end| body + end + tag.len())
 }
 
 #[cfg(test)]
@@ -309,20 +370,27 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_end_the_transaction_are_found_behind_comments() {
-        let found = |text: &str| split(text)[0].ends_transaction();
-        assert_eq!(found("-- now\n/* or never */ COMMIT;"), Some("commit".to_owned()));
-        assert_eq!(found("start transaction;"), Some("start transaction".to_owned()));
-        assert_eq!(found("rollback to x"), Some("rollback to".to_owned()));
-        for harmless in [
-            "prepare p as select 1;",
-            "create function f() returns int begin atomic select 1; end;",
-            "\"commit\";",
-            "",
-            "do $$ begin end $$",
-        ] {
-            assert_eq!(found(harmless), None, "{harmless}");
-        }
+    fn what_is_open_at_the_end_is_known_with_its_beginning() {
+        let open = |text: &str| {
+            let unfinished = split(text).pop().unwrap().unfinished;
+            unfinished.map(|unfinished| (unfinished.what, line_of(text, unfinished.at)))
+        };
+        assert_eq!(open("select 1;\nselect 'a; b\n"), Some(("string", 2)));
+        assert_eq!(open("select 1;\n\nselect E'it\\';"), Some(("string", 3)));
+        assert_eq!(open("select \"a;"), Some(("quoted name", 1)));
+        assert_eq!(open("-- x\n/* a /* b */ c"), Some(("comment", 2)));
+        assert_eq!(open("do $x$ begin\n$$ end $y$;"), Some(("dollar-quoted string", 1)));
+        assert_eq!(open("select 1;\nselect (1;\nselect 2;"), Some(("bracket", 2)));
+        let body = "create function f() returns int\nbegin atomic\nselect 1;";
+        assert_eq!(open(body), Some(("`begin atomic`", 2)));
+        assert_eq!(open("select 'a'; -- don't\n"), None);
+    }
+
+    #[test]
+    fn a_statement_begins_behind_blanks_and_comments() {
+        let text = "-- one\n/* two */\n  select 1;\n\nselect 2";
+        let lines: Vec<usize> = split(text).iter().map(|piece| line_of(text, piece.begins)).collect();
+        assert_eq!(lines, [3, 5]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::{Cluster, error_text, quote_literal};
@@ -265,6 +266,18 @@ impl CallError {
     #[must_use]
     pub fn code(&self) -> Option<&tokio_postgres::error::SqlState> {
         self.source.code()
+    }
+
+    /// Where in `statement`, in bytes, the server saw the error, if that is what a stored function was executing.
+    #[must_use]
+    pub fn place_in(&self, statement: &str) -> Option<usize> {
+        match self.source.as_db_error()?.position()? {
+            ErrorPosition::Internal { position, query } if query == statement => {
+                let characters = usize::try_from(*position).ok()?.checked_sub(1)?;
+                statement.char_indices().nth(characters).map(|(at, _)| at)
+            }
+            _ => None,
+        }
     }
 
     /// The server's answer alone: `ERROR:  message`, then DETAIL and HINT on lines of their own.

@@ -304,12 +304,51 @@ async fn a_script_that_fails_on_its_node_or_would_end_its_transaction_changes_no
         ))
         .await
         .fails()
-        .says("statement 2 of the script, `commit`, is not allowed");
+        .says("statement 2 of the script (line 2 of its text), `commit`, is not allowed");
     cluster
         .slonik(&script("create table x (id int); insert into nowhere values (1);"))
         .await
         .fails()
-        .says("relation \"nowhere\" does not exist");
+        .says("relation \"nowhere\" does not exist")
+        .says(": the error is in statement 2 of the script\n");
+    // From a file, the line is that of the word the server points at; what can be told is told before anything runs.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().display().to_string();
+    let from_file = format!(
+        "execute script (filename = {}, event node = 1);\n",
+        slonik_string(&path)
+    );
+    std::fs::write(
+        &path,
+        "create table x (id int);\n\n-- rows\nselect *\n  from nowhere;\n",
+    )
+    .unwrap();
+    cluster
+        .slonik(&from_file)
+        .await
+        .fails()
+        .says("PGRES_FATAL_ERROR [")
+        .says(&format!("the error is in statement 2 of the script ({path}:5)"));
+    for (sql, said) in [
+        (
+            "create table x (id int);\nvacuum item;\n",
+            "2), `vacuum`, cannot run inside a transaction",
+        ),
+        (
+            "select 'it;\n",
+            "1) never ends: the string that begins there is not closed",
+        ),
+    ] {
+        std::fs::write(&path, sql).unwrap();
+        let said = format!("of the script ({path}:{said}");
+        let sync = format!("sync (id = 1);\n{from_file}");
+        cluster.slonik(&sync).await.fails().says(&said);
+        let text = format!("{}{sync}", cluster.preamble());
+        for way in ["--check", "--dry-run"] {
+            let run = trunkline_tests::run_slonik(&trunkline_tests::program("slonik"), &[way], &text).await;
+            run.fails().says(&said);
+        }
+    }
     let first = cluster.connect(1).await;
     assert_eq!(
         first
