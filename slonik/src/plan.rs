@@ -31,7 +31,8 @@ pub struct Plan {
     /// The statements in the order in which they will run. What stands behind `exit`, and a handler that will not run,
     /// is left out.
     pub statements: Vec<PlannedStatement>,
-    /// The code of the `exit` that the script will come to.
+    /// The code with which the script will end before its last statement: that of the `exit` it will come to, or 255 if a
+    /// statement fails and nothing takes care of it.
     pub exit: Option<u8>,
 }
 
@@ -50,6 +51,11 @@ pub struct PlannedStatement {
     pub obstacles: Vec<String>,
     /// Whether an `on error` block takes care of its failure.
     pub handled: bool,
+    /// Whether the script ends with its failure.
+    pub stops: bool,
+    /// Whether it will run at all. What stands behind a failure is planned as if that had worked, so that everything
+    /// that keeps the script from succeeding is told at once.
+    pub runs: bool,
     /// What is worth knowing besides.
     pub notes: Vec<String>,
 }
@@ -110,12 +116,18 @@ impl Plan {
             .flat_map(|statement| statement.obstacles.iter().map(move |text| (statement, text.as_str())))
     }
 
+    /// The statement that will end the script by its failure.
+    #[must_use]
+    pub fn stop(&self) -> Option<&PlannedStatement> {
+        self.statements.iter().find(|statement| statement.stops)
+    }
+
     /// The events that the script will make: node and type, in the order in which they are made. Those that a failing
-    /// `try` block rolls back are left out.
+    /// `try` block rolls back, and those of statements that will not run, are left out.
     #[must_use]
     pub fn events(&self) -> Vec<(Id, &'static str)> {
         let mut made = Vec::new();
-        for statement in &self.statements {
+        for statement in self.statements.iter().filter(|statement| statement.runs) {
             for (index, step) in statement.steps.iter().enumerate() {
                 let Step::Call { node, events, .. } = step else {
                     continue;

@@ -5,6 +5,7 @@ use trunkline_sql::admin;
 use trunkline_sql::session::redact;
 
 use super::{Plan, PlannedStatement, Step};
+use crate::EXIT_FAILED;
 use crate::interpreter::{Interpreter, failed_nodes};
 
 /// How a block ended.
@@ -31,7 +32,9 @@ impl Interpreter<'_> {
         self.connections.open_all(&failed_nodes(&script.statements)).await;
         self.find_states().await;
         plan.notes = self.report.take();
-        if let Ending::Exit(code) = self.rehearse_block(&script.statements, false, &[], &mut plan).await {
+        if let Ending::Exit(code) = self.rehearse_block(&script.statements, false, &[], &mut plan).await
+            && plan.exit.is_none()
+        {
             plan.exit = Some(code);
         }
         plan
@@ -95,10 +98,14 @@ impl Interpreter<'_> {
                         rehearsal.begin_statement(place);
                     }
                     self.rehearse_command(command, in_try, blocks, plan).await;
-                    fails |= plan
+                    let failed = plan
                         .statements
                         .last()
                         .is_some_and(|statement| !statement.obstacles.is_empty());
+                    fails |= failed;
+                    if failed && !blocks.contains(&"try") {
+                        stop_at(plan, plan.statements.len() - 1);
+                    }
                     if let Command::Exit { code } = command {
                         return Ending::Exit(*code);
                     }
@@ -143,6 +150,8 @@ impl Interpreter<'_> {
             steps: noted.steps,
             obstacles: noted.obstacles,
             handled: false,
+            stops: false,
+            runs: plan.stop().is_none(),
             notes: heard.into_iter().chain(noted.notes).collect(),
         });
     }
@@ -161,6 +170,19 @@ impl Interpreter<'_> {
             Ending::Exit(_) => return ending,
             Ending::Through { fails } => fails,
         };
+        // The first failure ends the block.
+        let failed = plan.statements[start..]
+            .iter()
+            .position(|statement| !statement.obstacles.is_empty() && !statement.handled)
+            .map(|index| start + index);
+        if let Some(failed) = failed {
+            for statement in &mut plan.statements[failed + 1..] {
+                statement.runs = false;
+            }
+            if block.on_error.is_none() && !blocks.contains(&"try") {
+                stop_at(plan, failed);
+            }
+        }
         if fails && let Some(handler) = &block.on_error {
             for statement in &mut plan.statements[start..] {
                 statement.handled = true;
@@ -181,6 +203,14 @@ impl Interpreter<'_> {
             Ending::Through { fails: also } => Ending::Through { fails: fails || also },
             exit @ Ending::Exit(_) => exit,
         }
+    }
+}
+
+/// The script ends with the failure of a statement, unless it has ended before.
+fn stop_at(plan: &mut Plan, index: usize) {
+    if plan.stop().is_none() {
+        plan.statements[index].stops = true;
+        plan.exit = Some(EXIT_FAILED);
     }
 }
 

@@ -19,16 +19,23 @@ impl Display for Plan {
         let statements = if count == 1 { "statement" } else { "statements" };
         write!(out, "dry run: {count} {statements}, nothing was changed; ")?;
         match self.obstacles().count() {
-            0 => writeln!(out, "every precondition holds"),
-            1 => writeln!(out, "1 precondition does not hold"),
-            more => writeln!(out, "{more} preconditions do not hold"),
+            0 => write!(out, "every precondition holds")?,
+            1 => write!(out, "1 precondition does not hold")?,
+            more => write!(out, "{more} preconditions do not hold")?,
         }
+        if let Some(stop) = self.stop() {
+            write!(out, "; the script would end at {} with exit code 255", stop.place)?;
+        }
+        writeln!(out)
     }
 }
 
 impl Display for PlannedStatement {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         write!(out, "{}: ", self.place)?;
+        if !self.runs {
+            write!(out, "(will not run) ")?;
+        }
         for block in &self.blocks {
             write!(out, "[{block}] ")?;
         }
@@ -42,6 +49,12 @@ impl Display for PlannedStatement {
         }
         for note in &self.notes {
             writeln!(out, "  note: {note}")?;
+        }
+        if self.stops {
+            writeln!(
+                out,
+                "  the script stops here, exit code 255; what follows is planned as if this had worked"
+            )?;
         }
         Ok(())
     }
@@ -98,13 +111,15 @@ mod tests {
             ],
             obstacles: vec!["set 1 exists already".to_owned()],
             handled: false,
+            stops: true,
+            runs: true,
             notes: Vec::new(),
         };
         let plan = Plan {
             cluster: "c".to_owned(),
             notes: vec!["node 2 cannot be reached".to_owned()],
             statements: vec![statement],
-            exit: None,
+            exit: Some(255),
         };
         assert_eq!(
             plan.to_string(),
@@ -114,7 +129,9 @@ mod tests {
              \x20 node 1: select \"_c\".storeSet(1, 'x')  -> STORE_SET\n\
              \x20 node 1: commit\n\
              \x20 cannot: set 1 exists already\n\
-             dry run: 1 statement, nothing was changed; 1 precondition does not hold\n"
+             \x20 the script stops here, exit code 255; what follows is planned as if this had worked\n\
+             dry run: 1 statement, nothing was changed; 1 precondition does not hold; the script would end at s:3 with exit \
+             code 255\n"
         );
         assert!(!plan.holds());
         assert_eq!(plan.events(), [(1, "STORE_SET")]);

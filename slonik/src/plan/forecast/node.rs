@@ -158,7 +158,10 @@ impl Forecast {
     pub(super) fn store_path(&mut self, _node: Id, server: Id, client: Id, problem: Option<&str>) -> Foreseen {
         let mut foreseen = Foreseen::events(&["STORE_PATH"]);
         if let Some(problem) = problem {
-            foreseen.refuse(format!("the conninfo of the path cannot be used: {problem}"));
+            // It is stored all the same, as slonik always has; whoever reads it later may know more keywords.
+            foreseen.notes.push(format!(
+                "nobody can connect with the conninfo of the path, so node {client} will not reach node {server}: {problem}"
+            ));
         }
         self.expect_node(server);
         self.expect_node(client);
