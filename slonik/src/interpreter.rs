@@ -45,6 +45,11 @@ impl Block {
         !self.in_try || self.counted == 0
     }
 
+    /// The statement that is being executed has done something that counts, and goes on.
+    pub(crate) fn has_begun(&mut self) {
+        self.counted = self.counted.max(1);
+    }
+
     /// A statement commits by itself. Whether that also commits what a `try` block did before, and was not said yet.
     pub(crate) fn parts(&mut self) -> bool {
         let news = self.in_try && self.counted > 0 && !self.parted;
@@ -391,7 +396,8 @@ mod tests {
             ..Block::default()
         };
         assert!(!block.parts(), "nothing was done before");
-        block.counted = 1;
+        block.has_begun();
+        assert!(!block.may_wait());
         assert!(block.parts());
         assert!(!block.parts());
     }

@@ -60,7 +60,25 @@ impl Interpreter<'_> {
         self.connections
             .run(node, &admin::update_reloid(&self.cluster, set, only_on))
             .await?;
+        if !self.knows_set(node, set).await? {
+            self.report.say(&format!(
+                "warning: node {node} knows no set {set}; `repair config` looks at the tables and sequences of all its sets, \
+                 whatever `set id` is"
+            ));
+        }
         Ok(())
+    }
+
+    async fn knows_set(&mut self, node: Id, set: Id) -> Result<bool, Failure> {
+        if let Some(rehearsal) = self.connections.rehearsal() {
+            let state = rehearsal.forecast.state(node);
+            return Ok(state.is_some_and(|state| state.sets.contains_key(&set)));
+        }
+        let cluster = self.cluster.clone();
+        let session = self.connections.session(node).await?;
+        let found = admin::set_origin(session, &cluster, set).await;
+        let question = format!("whether node {node} knows set {set}");
+        Ok(found.map_err(Failure::of_query(&question))?.is_some())
     }
 
     pub(super) async fn switch_log(&mut self, id: Id) -> Result<(), Failure> {

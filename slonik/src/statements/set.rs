@@ -14,7 +14,7 @@ impl Interpreter<'_> {
         self.submit_config_change(origin, call).await
     }
 
-    /// The tables that `create set` names.
+    /// The tables that `create set` names, once the set is made.
     pub(super) async fn fill_set(
         &mut self,
         id: Id,
@@ -31,6 +31,8 @@ impl Interpreter<'_> {
             comment: None,
             add_sequences,
         };
+        // Adding commits by itself what was done before, and that is at least the new set.
+        self.block.has_begun();
         self.set_add_table(&command).await
     }
 

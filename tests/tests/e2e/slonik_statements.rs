@@ -66,6 +66,16 @@ async fn create_set_takes_its_tables_along() {
         .await
         .fails()
         .says("'add sequences' belongs to 'tables'");
+    // Adding tables commits, and with it the set: the first statement of a `try` block says so like any other.
+    cluster
+        .slonik(
+            "try { create set (id = 6, origin = 1, tables = '^public\\.other$'); drop set (id = 9, origin = 1); }
+             on error { echo 'undone?'; }\n",
+        )
+        .await
+        .says("warning: this commits what the `try` block has done before on node 1");
+    let sets = cluster.sql("select set_id from @NAMESPACE@.sl_set order by 1");
+    assert_eq!(node.rows(&sets).await, ["4", "6"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,6 +108,11 @@ async fn repair_config_finds_what_a_restored_dump_has_renumbered() {
     assert_eq!(node.value::<i64>(&wrong).await, 3, "the other node was meant");
     cluster.slonik("repair config (set id = 1);\n").await.succeeds();
     assert_eq!(node.value::<i64>(&wrong).await, 0);
+    cluster
+        .slonik("repair config (set id = 7);\n")
+        .await
+        .succeeds()
+        .says("warning: node 1 knows no set 7");
 }
 
 #[tokio::test(flavor = "multi_thread")]
