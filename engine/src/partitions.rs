@@ -1,9 +1,11 @@
-//! Looks for new partitions of replicated tables on the origin and has them replicated as well.
+//! Looks on the origin for partitions of replicated tables that were made or dropped: new ones are replicated as well, dropped
+//! ones leave their set.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
+use trunkline_sql::partition::Changes;
 use trunkline_sql::{ConnectError, Session, error_text, partition};
 
 use crate::backoff::TroubleReport;
@@ -18,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(5);
 enum PartitionError {
     #[error("{0}")]
     Connect(#[from] ConnectError),
-    #[error("a new partition of a replicated table cannot be added: {}", error_text(.0))]
+    #[error("new and dropped partitions of replicated tables cannot be followed: {}", error_text(.0))]
     Database(#[from] tokio_postgres::Error),
 }
 
@@ -45,9 +47,21 @@ pub async fn run(node: Arc<Node>, ours: bool) {
             looked = look(&node, &mut session) => looked,
         };
         match (looked, &session) {
-            (Ok(0), Some(local)) => report.clear(local, &node.cluster).await,
-            (Ok(found), Some(local)) => {
-                log::config!("partitionThread: {found} new partitions of replicated tables added");
+            (Ok(Changes { added: 0, forgotten: 0 }), Some(local)) => report.clear(local, &node.cluster).await,
+            (Ok(changes), Some(local)) => {
+                if changes.added > 0 {
+                    log::config!(
+                        "partitionThread: {} new partitions of replicated tables added",
+                        changes.added
+                    );
+                }
+                if changes.forgotten > 0 {
+                    log::config!(
+                        "partitionThread: {} partitions that were dropped taken out of their sets; what subscribers have of \
+                         them stays there until it is dropped as well",
+                        changes.forgotten
+                    );
+                }
                 report.clear(local, &node.cluster).await;
                 if let Err(error) = node.reload(local).await {
                     log::warn!("partitionThread: configuration not read again: {}", error_text(&error));
@@ -66,12 +80,12 @@ pub async fn run(node: Arc<Node>, ours: bool) {
     }
 }
 
-async fn look(node: &Node, session: &mut Option<Session>) -> Result<i32, PartitionError> {
+async fn look(node: &Node, session: &mut Option<Session>) -> Result<Changes, PartitionError> {
     if session.as_ref().is_none_or(|session| session.is_closed()) {
         *session = Some(Session::connect(&node.conninfo, &node.session_options("local_partitions")).await?);
     }
     match session {
-        Some(session) => Ok(partition::adopt(session, &node.cluster).await?),
-        None => Ok(0),
+        Some(session) => Ok(partition::follow(session, &node.cluster).await?),
+        None => Ok(Changes::default()),
     }
 }

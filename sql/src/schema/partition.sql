@@ -212,3 +212,45 @@ begin
     return v_count;
 end
 $trunkline$;
+
+-- Members of local sets that were added as a partition and whose table is gone: there is none of that number, and none of that name
+-- either, which a restored dump would have.
+create or replace function @NAMESPACE@.tl_dropped_partitions() returns setof integer
+    language sql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select t.tab_id
+    from @NAMESPACE@.sl_table t
+    join @NAMESPACE@.sl_set s on s.set_id = t.tab_set and s.set_origin = @NAMESPACE@.getLocalNodeId(@CLUSTER@)
+    where t.tab_comment like 'partition of %'
+      and not exists (select from pg_class c where c.oid = t.tab_reloid)
+      and not exists (
+          select from pg_class c
+          join pg_namespace n on n.oid = c.relnamespace
+          where n.nspname = t.tab_nspname and c.relname = t.tab_relname
+      )
+    order by t.tab_id
+$trunkline$;
+
+-- Takes partitions that were dropped here out of their sets on all nodes: what is not there any more can be neither locked, moved nor
+-- copied. Tables of subscribers keep their rows. Returns how many. The daemon of the origin calls it every few seconds.
+-- Locks: event lock and config lock, if there is one. Event: SET_DROP_TABLE for each.
+create or replace function @NAMESPACE@.tl_forget_partitions() returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_id int4;
+    v_count int4 := 0;
+begin
+    if not exists (select from @NAMESPACE@.tl_dropped_partitions()) then
+        return 0;
+    end if;
+    lock table @NAMESPACE@.sl_event_lock, @NAMESPACE@.sl_config_lock;
+    for v_id in select d.tab_id from @NAMESPACE@.tl_dropped_partitions() as d (tab_id) loop
+        perform @NAMESPACE@.setDropTable(v_id);
+        v_count := v_count + 1;
+    end loop;
+    return v_count;
+end
+$trunkline$;

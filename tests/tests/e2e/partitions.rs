@@ -84,6 +84,22 @@ async fn parent_and_inheritance_children_are_tables_of_their_own() {
     cluster.assert_all_equal().await;
 }
 
+/// Waits until a partition that was dropped is a member of a set on no node.
+async fn forgotten(cluster: &Cluster, partition: &str) {
+    for node in cluster.nodes() {
+        let connection = cluster.connect(node.id).await;
+        let count = cluster.sql(&format!(
+            "select count(*) from @NAMESPACE@.sl_table where tab_relname = '{partition}'"
+        ));
+        let what = format!("{partition} to leave its set on node {}", node.id);
+        wait_until(&what, PATIENCE, async || match connection.value::<i64>(&count).await {
+            0 => Ok(()),
+            _ => Err("it has not".to_owned()),
+        })
+        .await;
+    }
+}
+
 /// Waits until a partition is a member of its set on a node.
 async fn adopted(cluster: &Cluster, node: i32, partition: &str) {
     let connection = cluster.connect(node).await;
@@ -195,4 +211,23 @@ async fn a_partitioned_parent_is_replicated_with_partitions_that_come_later() {
         .await;
     cluster.assert_all_equal().await;
     assert_eq!(third.rows("select id, v from metric").await, ["2|after"]);
+    // Dropped everywhere by a script, and on the origin alone: both leave the set, which can go on moving.
+    cluster
+        .slonik("execute script (sql = 'drop table metric_2024', event node = 2);")
+        .await
+        .succeeds();
+    cluster
+        .run(2, "insert into metric values (3, '2026-01-01', 'old')")
+        .await;
+    cluster.assert_all_equal().await;
+    cluster.run(2, "drop table metric_2026").await;
+    forgotten(&cluster, "metric_2024").await;
+    forgotten(&cluster, "metric_2026").await;
+    assert_eq!(third.value::<i64>("select count(*) from metric_2026").await, 1);
+    cluster.run(1, "drop table metric_2026").await;
+    cluster.move_set(1, 2, 1).await;
+    cluster
+        .run(1, "insert into metric values (3, '2027-01-01', 'moved on')")
+        .await;
+    cluster.assert_all_equal().await;
 }
