@@ -1,19 +1,20 @@
 //! One connection per node of the preamble, each with its own transaction.
 
+mod blockers;
+mod statement;
+mod transaction;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use trunkline_grammar::{Id, Script, SourceMap};
-use trunkline_sql::admin::{self, Blocker, Call, CallError, Locks};
 use trunkline_sql::{Cluster, Session, SessionOptions, error_text};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::plan::Rehearsal;
-use crate::progress::{Announcements, duration_text};
 use crate::report::Report;
 
 /// A connection attempt that just failed is not repeated at once: the host may take its full timeout again.
@@ -27,12 +28,6 @@ const NO_COMPILING: &str =
     "select pg_catalog.set_config(s.name, 'off', false) from pg_catalog.pg_settings s where s.name = 'jit'";
 /// The right it takes may be missing, which matters only to some statements.
 const LOCAL_ROLE: &str = "set session_replication_role to local";
-
-/// How often it is looked who blocks a call, before it counts as working.
-const LOOKS: usize = 10;
-
-/// Pause between two looks.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 
 /// The administrator's way to one node.
 struct NodeConnection {
@@ -222,263 +217,6 @@ impl Connections {
         }
     }
 
-    /// Begins a transaction unless one is open. Inside a `try` block (`event_lock`) it starts with the event lock, so
-    /// that no daemon makes an event between ours.
-    pub(crate) async fn begin(&mut self, id: Id, event_lock: bool) -> Result<(), Failure> {
-        self.session(id).await?;
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return Err(Failure::NoConninfo(id));
-        };
-        if node.in_transaction {
-            return Ok(());
-        }
-        if let Some(problem) = &node.role_problem {
-            return Err(Failure::Refused(format!("node {id}: {problem}")));
-        }
-        self.begin_unprivileged(id, event_lock).await
-    }
-
-    /// Begins without the right to set `session_replication_role`: for installing, which explains what to grant.
-    pub(crate) async fn begin_unprivileged(&mut self, id: Id, event_lock: bool) -> Result<(), Failure> {
-        if self.in_transaction(id) {
-            return Ok(());
-        }
-        let cluster = self.cluster.clone();
-        self.session(id).await?;
-        if let Some(rehearsal) = &mut self.rehearsal {
-            if event_lock && rehearsal.knows(id) {
-                rehearsal.lock(id, Locks::Event);
-            }
-            if let Some(node) = self.nodes.get_mut(&id) {
-                node.in_transaction = true;
-            }
-            self.begun.push(id);
-            return Ok(());
-        }
-        let session = self.session(id).await?;
-        let begin = "begin transaction isolation level read committed read write";
-        session
-            .batch_execute(begin)
-            .await
-            .map_err(|error| Failure::Sql(CallError::of_query(begin, error)))?;
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.in_transaction = true;
-        }
-        self.begun.push(id);
-        if event_lock {
-            let session = self.session(id).await?;
-            let installed = admin::schema_exists(session, &cluster)
-                .await
-                .map_err(Failure::of_query("is the cluster schema installed"))?;
-            if installed && let Some(lock) = Locks::Event.call(&cluster) {
-                self.run(id, &lock).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs a statement; while it waits for a lock, says who holds it.
-    pub(crate) async fn run(&mut self, id: Id, call: &Call) -> Result<Option<String>, Failure> {
-        self.run_in_wait(id, call, &mut Announcements::new()).await
-    }
-
-    /// The same as one attempt of a longer wait.
-    pub(crate) async fn run_in_wait(
-        &mut self,
-        id: Id,
-        call: &Call,
-        wait: &mut Announcements,
-    ) -> Result<Option<String>, Failure> {
-        self.session(id).await?;
-        if self.rehearses() {
-            return self.rehearse(id, call).await;
-        }
-        self.send(id, call, wait).await
-    }
-
-    /// While planning: asks what only asks, and foresees what would be changed.
-    async fn rehearse(&mut self, id: Id, call: &Call) -> Result<Option<String>, Failure> {
-        let Some(rehearsal) = &mut self.rehearsal else {
-            return Ok(None);
-        };
-        if call.asks() {
-            return if rehearsal.is_installed(id) {
-                self.send(id, call, &mut Announcements::new()).await
-            } else {
-                Ok(None)
-            };
-        }
-        let event = rehearsal.call(id, call);
-        let found = crate::plan::examine(self, id, call).await;
-        if let Some(rehearsal) = &mut self.rehearsal {
-            for obstacle in found {
-                rehearsal.obstacle(obstacle);
-            }
-        }
-        Ok(event.map(|event| event.to_string()))
-    }
-
-    async fn send(&mut self, id: Id, call: &Call, wait: &mut Announcements) -> Result<Option<String>, Failure> {
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return Err(Failure::NoConninfo(id));
-        };
-        let Some(session) = &node.session else {
-            return Err(Failure::NoConninfo(id));
-        };
-        let pid = session.backend_pid();
-        let waiting = watch_locks(id, pid, &node.conninfo, &mut node.observer, &self.report, wait);
-        let _running = self.interrupt.running(session);
-        tokio::select! {
-            biased;
-            answer = call.run(session) => Ok(answer?),
-            never = waiting => match never {},
-        }
-    }
-
-    /// Like [`run`](Self::run), for several statements.
-    pub(crate) async fn run_all(&mut self, id: Id, calls: &[Call]) -> Result<(), Failure> {
-        for call in calls {
-            self.run(id, call).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes locks.
-    pub(crate) async fn lock(&mut self, id: Id, locks: Locks) -> Result<(), Failure> {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.lock(id, locks);
-            return Ok(());
-        }
-        if let Some(call) = locks.call(&self.cluster) {
-            self.run(id, &call).await?;
-        }
-        Ok(())
-    }
-
-    /// Puts every setting of a node's session back to what it was after connecting.
-    pub(crate) async fn reset_settings(&mut self, id: Id) -> Result<(), Failure> {
-        if self.rehearses() {
-            return Ok(());
-        }
-        for sql in [
-            "reset session authorization",
-            "reset role",
-            "reset all",
-            DATES,
-            NO_COMPILING,
-            LOCAL_ROLE,
-        ] {
-            self.run(id, &Call::statement(sql)).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs a longer piece of work on a node's client under the same watch.
-    pub(crate) async fn work<T, E>(
-        &mut self,
-        id: Id,
-        work: impl AsyncFnOnce(&Client) -> Result<T, E>,
-        wrap: impl FnOnce(E) -> Failure,
-    ) -> Result<T, Failure> {
-        self.session(id).await?;
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return Err(Failure::NoConninfo(id));
-        };
-        let Some(session) = &node.session else {
-            return Err(Failure::NoConninfo(id));
-        };
-        let mut announcements = Announcements::new();
-        let waiting = watch_locks(
-            id,
-            session.backend_pid(),
-            &node.conninfo,
-            &mut node.observer,
-            &self.report,
-            &mut announcements,
-        );
-        let _running = self.interrupt.running(session);
-        tokio::select! {
-            biased;
-            answer = work(session) => answer.map_err(wrap),
-            never = waiting => match never {},
-        }
-    }
-
-    /// Commits one node's transaction, if it has one.
-    pub(crate) async fn commit(&mut self, id: Id) -> Result<(), Failure> {
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return Ok(());
-        };
-        if !node.in_transaction {
-            return Ok(());
-        }
-        node.in_transaction = false;
-        self.begun.retain(|begun| *begun != id);
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.commit(id);
-            return Ok(());
-        }
-        let Some(session) = &node.session else { return Ok(()) };
-        let outcome = session.batch_execute("commit").await;
-        outcome.map_err(|error| {
-            if error.as_db_error().is_some() {
-                return Failure::Sql(CallError::of_query("commit", error));
-            }
-            Failure::Refused(format!(
-                "node {id}: the connection was lost while the transaction was being committed ({}); look whether its \
-                 changes are there before running the script again",
-                error_text(&error)
-            ))
-        })
-    }
-
-    /// Commits all open transactions, one node after the other in the order they began; there is no two-phase commit.
-    /// After a failure the others are rolled back, and the message says which nodes have committed.
-    pub(crate) async fn commit_all(&mut self) -> Result<(), Failure> {
-        let mut done = Vec::new();
-        while let Some(id) = self.begun.first().copied() {
-            if let Err(failure) = self.commit(id).await {
-                let undone = self.begun.clone();
-                self.rollback_all().await;
-                if !done.is_empty() || !undone.is_empty() {
-                    self.report.say(&format!(
-                        "Error: commit failed on node {id}; already committed: {}; rolled back: {}",
-                        list(&done),
-                        list(&undone)
-                    ));
-                }
-                return Err(failure);
-            }
-            done.push(id);
-        }
-        Ok(())
-    }
-
-    /// Rolls back all open transactions. A connection that cannot even do that is dropped, which does it too.
-    pub(crate) async fn rollback_all(&mut self) {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.roll_back();
-            for id in std::mem::take(&mut self.begun) {
-                if let Some(node) = self.nodes.get_mut(&id) {
-                    node.in_transaction = false;
-                }
-            }
-            return;
-        }
-        for id in std::mem::take(&mut self.begun) {
-            let Some(node) = self.nodes.get_mut(&id) else { continue };
-            node.in_transaction = false;
-            let broken = match &node.session {
-                Some(session) => session.batch_execute("rollback").await.is_err(),
-                None => false,
-            };
-            if broken {
-                node.session = None;
-                node.identity = None;
-            }
-        }
-    }
-
     /// Closes a node's connection, so that nothing cached about its schema survives.
     pub(crate) fn disconnect(&mut self, id: Id) {
         self.begun.retain(|begun| *begun != id);
@@ -500,18 +238,6 @@ impl NodeConnection {
         // A broken connection inside a transaction must fail the next statement, not silently begin anew.
         !self.in_transaction && self.session.as_ref().is_none_or(|session| session.is_closed())
     }
-}
-
-/// `1, 2` or `none`.
-fn list(nodes: &[Id]) -> String {
-    if nodes.is_empty() {
-        return "none".to_owned();
-    }
-    nodes
-        .iter()
-        .map(|id| format!("node {id}"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Connects and sets the session up. The second value says why `session_replication_role` could not be set: only what
@@ -548,53 +274,4 @@ async fn connect(
         Err(error) => return Err(failed(&error_text(&error))),
     };
     Ok((session, role_problem))
-}
-
-/// Never ends: as long as it is polled beside a statement, says who holds the lock that the statement waits for.
-async fn watch_locks(
-    id: Id,
-    pid: i32,
-    conninfo: &str,
-    observer: &mut Option<Session>,
-    report: &Report,
-    announcements: &mut Announcements,
-) -> std::convert::Infallible {
-    loop {
-        tokio::time::sleep_until(announcements.next().into()).await;
-        let Some(elapsed) = announcements.due() else { continue };
-        if observer.as_ref().is_none_or(|session| session.is_closed()) {
-            let options = SessionOptions {
-                application_name: "slonik".to_owned(),
-                ..SessionOptions::default()
-            };
-            *observer = Session::connect(conninfo, &options).await.ok();
-        }
-        let Some(session) = observer else {
-            report.say(&format!("waiting for node {id} for {}", duration_text(elapsed)));
-            continue;
-        };
-        let waited = duration_text(elapsed);
-        let blockers = look_for_blockers(session, pid).await;
-        for blocker in &blockers {
-            report.say(&format!(
-                "waiting for {waited} on node {id} for a lock held by {blocker}"
-            ));
-        }
-        if blockers.is_empty() {
-            report.say(&format!("node {id} has been working for {waited}"));
-        }
-    }
-}
-
-/// Who keeps the server process from a lock. A stored function that takes locks with little patience, so as not to be in
-/// the way of applications, waits in short turns: it is looked at a few times.
-async fn look_for_blockers(session: &Session, pid: i32) -> Vec<Blocker> {
-    for _ in 0..LOOKS {
-        let blockers = admin::lock_holders(session, pid).await.unwrap_or_default();
-        if !blockers.is_empty() {
-            return blockers;
-        }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-    }
-    Vec::new()
 }
