@@ -1,7 +1,7 @@
 # Thin names over cargo. Cargo itself does the work: see CONTRIBUTING.md.
 CARGO ?= cargo
 
-.PHONY: build demo test test-pg lint fmt doc soak bench microbench fuzz rejoin-figures
+.PHONY: build demo test test-pg lint fmt doc soak scenarios bench microbench fuzz rejoin-figures
 
 build:                     ## the three programs, optimised: target/release/{slon,slonik,slonctl}
 	$(CARGO) build --release --workspace --bins
@@ -24,6 +24,10 @@ soak:                      ## the tests with random load, SOAK times with fresh 
 	for run in $$(seq $(SOAK)); do echo "run $$run"; \
 	  $(CARGO) test -p trunkline-tests --test e2e -- --include-ignored load random moves || exit 1; \
 	  TRUNKLINE_TEST_ROUNDS=200 $(CARGO) test -p trunkline-sql --test schema -- capture_order || exit 1; done
+
+scenarios:                 ## writes the table of docs/src/reference/failover.md from what the tests see
+	$(CARGO) build --workspace --bins
+	tests/scenarios
 
 FUZZ ?= 600
 fuzz:                      ## any bytes as a script, for FUZZ seconds: cargo install cargo-fuzz, and a nightly compiler

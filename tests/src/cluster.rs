@@ -32,6 +32,8 @@ pub struct Cluster {
     lost: Vec<Node>,
     /// Conninfos for `store path` where they differ from the node's own: (server, client) -> conninfo.
     paths: BTreeMap<(i32, i32), String>,
+    /// Conninfos for the preamble where they differ from the node's own.
+    admins: BTreeMap<i32, String>,
     slons: Mutex<BTreeMap<i32, Slon>>,
     servers: Vec<Mutex<Server>>,
 }
@@ -75,6 +77,7 @@ impl Cluster {
             nodes: Vec::new(),
             lost: Vec::new(),
             paths: BTreeMap::new(),
+            admins: BTreeMap::new(),
             slons: Mutex::default(),
             servers: Vec::new(),
         }
@@ -179,6 +182,11 @@ impl Cluster {
         self.paths.insert((server, client), conninfo.to_owned());
     }
 
+    /// Makes slonik reach node `id` by another conninfo than the node's own.
+    pub fn admin_through(&mut self, id: i32, conninfo: &str) {
+        self.admins.insert(id, conninfo.to_owned());
+    }
+
     /// A new connection to node `id`.
     pub async fn connect(&self, id: i32) -> Connection {
         Connection::open(&self.node(id).conninfo).await
@@ -207,12 +215,8 @@ impl Cluster {
     pub fn preamble(&self) -> String {
         let mut text = format!("cluster name = {};\n", self.name.name());
         for node in self.nodes.iter().chain(&self.lost) {
-            let _ = writeln!(
-                text,
-                "node {} admin conninfo = {};",
-                node.id,
-                slonik_string(&node.conninfo)
-            );
+            let conninfo = self.admins.get(&node.id).unwrap_or(&node.conninfo);
+            let _ = writeln!(text, "node {} admin conninfo = {};", node.id, slonik_string(conninfo));
         }
         text
     }

@@ -16,8 +16,11 @@
 mod cluster;
 mod connection;
 mod difference;
+mod fault;
 mod genuine;
+mod network;
 mod operator;
+mod outcome;
 mod programs;
 mod proxy;
 mod pulse;
@@ -29,8 +32,11 @@ mod writers;
 
 pub use cluster::{Cluster, Node};
 pub use connection::Connection;
+pub use fault::{Blow, Fault};
 pub use genuine::{GenuineSlony, genuine_slony};
+pub use network::Network;
 pub use operator::{Slonctl, SlonctlRun, run_slonctl};
+pub use outcome::print_outcome;
 pub use programs::{Slon, SlonikRun, program, run_slonik, run_slonik_until};
 pub use proxy::Proxy;
 pub use pulse::{Beat, Pulse};

@@ -1,11 +1,13 @@
 //! The real programs: `slonik` runs and `slon` daemons.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
 use trunkline_slonctl::throwaway;
 
@@ -170,6 +172,8 @@ impl Slon {
             .arg(throwaway.path().join(format!("{label}-{number}.pid")))
             .args(arguments)
             .stdin(Stdio::null())
+            // A group of its own: Slony's slon leaves the work to a child, which outlives a parent that is killed.
+            .process_group(0)
             .stdout(output.try_clone().expect("the log file can be shared"))
             .stderr(output)
             .spawn()
@@ -229,9 +233,14 @@ impl Slon {
         }
     }
 
-    /// `kill -9`.
+    /// `kill -9`, of its children as well.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
+        // Once it has been waited for, its number may be another process's.
+        if self.ended().is_none()
+            && let Ok(pid) = i32::try_from(self.pid())
+        {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let _ = self.child.wait();
     }
 

@@ -234,6 +234,14 @@ impl Server {
         }
     }
 
+    /// SIGQUIT to the postmaster: it ends its backends at once and does not tidy up (immediate shutdown).
+    pub fn quit(&mut self) {
+        if let Some(mut child) = self.postmaster.take() {
+            signal(child.id(), Signal::SIGQUIT);
+            let _ = child.wait();
+        }
+    }
+
     /// Stops all processes of the server with SIGSTOP: connections stay open and nobody answers.
     pub fn freeze(&self) {
         if let Some(child) = &self.postmaster {

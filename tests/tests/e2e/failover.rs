@@ -1,5 +1,6 @@
 //! The origin is lost: survivors take over, and what is lost is known to the row.
 
+mod faults;
 mod interrupted;
 mod old_origin;
 mod topologies;
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use trunkline_tests::{Beat, Cluster, PATIENCE, Pulse, genuine_slony};
+use trunkline_tests::{Beat, Cluster, PATIENCE, Pulse, genuine_slony, print_outcome};
 
 /// Inserts of each writer come this far apart.
 const PACE: Duration = Duration::from_millis(5);
@@ -94,11 +95,8 @@ fn first_on(beats: &[Beat], node: i32, since: Instant) -> Duration {
 }
 
 /// A line of the table of scenarios in the manual.
-fn result(scenario: &str, refused: Duration, acknowledged: usize, lost: usize) {
-    println!(
-        "RESULT | {scenario} | {} ms | {lost} of {acknowledged} |",
-        refused.as_millis()
-    );
+fn outcome(scenario: &str, happens: &str, refused: Duration, acknowledged: usize, lost: usize) {
+    print_outcome(scenario, happens, Some(refused), &format!("{lost} of {acknowledged}"));
 }
 
 async fn origin_of(cluster: &Cluster, node: i32, set: i32) -> i32 {
@@ -155,8 +153,9 @@ async fn the_origin_dies_under_load() {
     cluster.server(1).start().unwrap();
     let lost = assert_losses_known(&cluster, &beats, 1, &[2, 3]).await;
     let acknowledged = Beat::of_node(&beats, 1).len();
-    result(
+    outcome(
         "origin killed, three nodes",
+        "the backup node takes over; the old origin keeps writers out when its server is back",
         first_on(&beats, 2, killed),
         acknowledged,
         lost,
@@ -203,6 +202,12 @@ async fn a_hopeless_failover_is_refused_before_its_first_step() {
     assert_eq!(before, after);
     // Nothing to compare: the origin is gone and the two that are left stay as they are.
     assert_eq!(Pulse::rows(&cluster, 2).await, Pulse::rows(&cluster, 4).await);
+    print_outcome(
+        "nothing to hope for: no forwarding backup node, no path, a node out of reach",
+        "refused before the first step, a line for each reason",
+        None,
+        "nothing changed",
+    );
 }
 
 /// The third node is served by the real slon 2.2.11.
@@ -236,8 +241,9 @@ async fn a_real_slon_survives_our_failover() {
     cluster.reopen(1).await;
     let lost = assert_losses_known(&cluster, &beats, 1, &[2]).await;
     let refused = first_on(&beats, 2, lost_at);
-    result(
+    outcome(
         "third node served by the real slon 2.2.11",
+        "slonik waits for that slon's sessions to end, not for its restart",
         refused,
         Beat::of_node(&beats, 1).len(),
         lost,

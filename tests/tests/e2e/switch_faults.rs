@@ -2,68 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use rand::Rng;
 use rand::rngs::StdRng;
-use trunkline_tests::{Beat, Cluster, PATIENCE, Pulse, SlonikRun, test_seed, wait_until};
+use trunkline_tests::{
+    Beat, Blow, Cluster, Fault, Network, PATIENCE, Pulse, SlonikRun, print_outcome, test_seed, wait_until,
+};
 
 const PACE: Duration = Duration::from_millis(5);
-
-/// What breaks.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    Nothing,
-    Slonik,
-    Slon(i32),
-    FrozenSlon(i32),
-    Connections(i32),
-    Server(i32),
-    FrozenServer(i32),
-}
-
-impl Fault {
-    fn random(random: &mut StdRng, old: i32, new: i32, own_servers: bool) -> Self {
-        let node = if random.random_bool(0.5) { old } else { new };
-        match random.random_range(0..if own_servers { 8 } else { 6 }) {
-            0 => Self::Nothing,
-            1 | 2 => Self::Slonik,
-            3 => Self::Slon(node),
-            4 => Self::FrozenSlon(node),
-            5 => Self::Connections(node),
-            6 => Self::Server(node),
-            _ => Self::FrozenServer(node),
-        }
-    }
-
-    /// Breaks it, and mends it after a while.
-    async fn happen(self, cluster: &Cluster, after: Duration, mended_after: Duration) {
-        tokio::time::sleep(after).await;
-        match self {
-            Self::Nothing | Self::Slonik => {}
-            Self::Slon(node) => {
-                cluster.kill_slon(node);
-                tokio::time::sleep(mended_after).await;
-                cluster.start_slon(node);
-            }
-            Self::FrozenSlon(node) => {
-                cluster.with_slon(node, |slon| slon.signal(Signal::SIGSTOP));
-                tokio::time::sleep(mended_after).await;
-                cluster.with_slon(node, |slon| slon.signal(Signal::SIGCONT));
-            }
-            Self::Connections(node) => cluster.disconnect_all(node).await,
-            Self::Server(node) => {
-                cluster.server(node).kill();
-                tokio::time::sleep(mended_after).await;
-                cluster.server(node).start().unwrap();
-            }
-            Self::FrozenServer(node) => {
-                cluster.server(node).freeze();
-                tokio::time::sleep(mended_after).await;
-                cluster.server(node).thaw();
-            }
-        }
-    }
-}
 
 fn switch(old: i32, new: i32) -> String {
     format!(
@@ -87,21 +32,24 @@ async fn state(cluster: &Cluster, node: i32) -> (i32, bool) {
     (row.get(0), row.get(1))
 }
 
-/// One switch with a fault in it, brought to its end as an operator would.
-async fn broken_switch(cluster: &Cluster, old: i32, new: i32, fault: Fault, after: Duration, mended_after: Duration) {
+/// One switch with a fault in it, brought to its end as an operator would. `dies`: when slonik is killed.
+async fn broken_switch(
+    cluster: &Cluster,
+    network: Option<&Network>,
+    (old, new): (i32, i32),
+    fault: Fault,
+    dies: Option<Duration>,
+) {
     let script = switch(old, new);
     let run = async {
-        if matches!(fault, Fault::Slonik) {
-            cluster.slonik_killed_after(after, &script).await
-        } else {
-            cluster.slonik(&script).await
+        match dies {
+            Some(after) => cluster.slonik_killed_after(after, &script).await,
+            None => cluster.slonik(&script).await,
         }
     };
-    let (run, ()): (SlonikRun, ()) = tokio::join!(run, fault.happen(cluster, after, mended_after));
-    println!(
-        "{old} -> {new}, {fault:?} after {after:?}: slonik ended with {}",
-        run.status
-    );
+    println!("{old} -> {new}, {fault:?}, slonik is killed after {dies:?}");
+    let (run, ()): (SlonikRun, ()) = tokio::join!(run, fault.happen(cluster, network));
+    println!("slonik ended with {} after {:?}", run.status, run.elapsed);
     for _ in 0..3 {
         let (origin, locked) = state(cluster, old).await;
         if origin != old {
@@ -109,7 +57,8 @@ async fn broken_switch(cluster: &Cluster, old: i32, new: i32, fault: Fault, afte
         }
         let unlock = format!("unlock set (id = 1, origin = {old});\n");
         let again = if locked { unlock + &script } else { script.clone() };
-        cluster.slonik(&again).await;
+        let run = cluster.slonik(&again).await;
+        println!("again, {} after {:?}", run.status, run.elapsed);
     }
     wait_until(&format!("node {new} is the origin"), PATIENCE, async || {
         match state(cluster, new).await {
@@ -120,7 +69,14 @@ async fn broken_switch(cluster: &Cluster, old: i32, new: i32, fault: Fault, afte
     .await;
 }
 
-async fn switches_with_faults(cluster: &Cluster, random: &mut StdRng, rounds: usize, own_servers: bool) {
+/// Moves the set to and fro, each time with one of the blows, or with slonik killed.
+async fn switches_with_faults(
+    cluster: &Cluster,
+    network: Option<&Network>,
+    random: &mut StdRng,
+    rounds: usize,
+    blows: &[Blow],
+) {
     Pulse::prepare(cluster).await;
     cluster.establish().await;
     cluster.create_set(1, 1, &[Pulse::TABLE], &[]).await;
@@ -132,10 +88,10 @@ async fn switches_with_faults(cluster: &Cluster, random: &mut StdRng, rounds: us
     let (mut old, mut new) = (1, 2);
     for _ in 0..rounds {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let fault = Fault::random(random, old, new, own_servers);
-        let after = Duration::from_millis(random.random_range(0..250));
-        let mended_after = Duration::from_millis(random.random_range(50..800));
-        broken_switch(cluster, old, new, fault, after, mended_after).await;
+        let fault = Fault::random(random, blows, &[old, old, new, new, 3], 250);
+        let dies = Duration::from_millis(random.random_range(0..250));
+        let dies = random.random_bool(0.25).then_some(dies);
+        broken_switch(cluster, network, (old, new), fault, dies).await;
         (old, new) = (new, old);
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -160,6 +116,17 @@ async fn switches_with_faults(cluster: &Cluster, random: &mut StdRng, rounds: us
         changes <= i64::try_from(rounds).unwrap(),
         "{rounds} switches, and {changes} changes of the node that was written to"
     );
+    let what = if network.is_some() {
+        "servers killed and frozen, network cut, reset, half-open, slow, slonik killed"
+    } else {
+        "slonik, slons or connections killed at random"
+    };
+    print_outcome(
+        &format!("{rounds} switches, {what}"),
+        "run again, each finishes; one writer at a time; the longest pause of all",
+        Some(Beat::longest_gap(&beats)),
+        &format!("0 of {}", beats.len()),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,16 +134,28 @@ async fn switches_broken_at_random_lose_nothing() {
     let seed = test_seed("switches_broken_at_random_lose_nothing");
     let mut random = seed.generator(0);
     let cluster = Cluster::new("switchfault", 3).await;
-    switches_with_faults(&cluster, &mut random, 4, false).await;
+    switches_with_faults(&cluster, None, &mut random, 4, &Blow::PROCESSES).await;
+}
+
+/// Servers are killed and frozen, and the ways between them break.
+async fn switches_with_every_fault(test: &str, rounds: usize) {
+    let seed = test_seed(test);
+    let mut random = seed.generator(0);
+    let mut cluster = Cluster::on_own_servers("switchserver", 3).await;
+    let network = Network::around(&mut cluster).await;
+    let blows = [&Blow::NETWORK[..], &Blow::SERVERS].concat();
+    switches_with_faults(&cluster, Some(&network), &mut random, rounds, &blows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switches_broken_at_random_by_servers_and_network_lose_nothing() {
+    switches_with_every_fault("switches_broken_at_random_by_servers_and_network_lose_nothing", 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a minute: make soak"]
-async fn switches_broken_at_random_with_servers_that_die_and_freeze() {
-    let seed = test_seed("switches_broken_at_random_with_servers_that_die_and_freeze");
-    let mut random = seed.generator(0);
-    let cluster = Cluster::on_own_servers("switchserver", 3).await;
-    switches_with_faults(&cluster, &mut random, 10, true).await;
+async fn many_switches_broken_at_random_lose_nothing() {
+    switches_with_every_fault("many_switches_broken_at_random_lose_nothing", 16).await;
 }
 
 /// What the pages on a maintenance window promise: the pause that writers see.
@@ -196,10 +175,11 @@ async fn a_controlled_switch_pauses_writers_briefly() {
     let beats = pulse.finish().await;
     cluster.assert_all_equal().await;
     let gap = Beat::longest_gap(&beats);
-    println!(
-        "RESULT | controlled switch | {} ms | 0 of {} |",
-        gap.as_millis(),
-        Beat::of_node(&beats, 1).len()
+    print_outcome(
+        "controlled switch",
+        "the set moves",
+        Some(gap),
+        &format!("0 of {}", Beat::of_node(&beats, 1).len()),
     );
     // The machine is busy with other tests; on a quiet one it is a tenth of that.
     assert!(gap < Duration::from_secs(3), "writers were kept out for {gap:?}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use trunkline_tests::{Beat, Cluster, Pulse, test_seed};
 
-use super::{PACE, assert_losses_known, cluster_with, first_on, origin_of, result};
+use super::{PACE, assert_losses_known, cluster_with, first_on, origin_of, outcome};
 
 /// slonik is killed again and again at random moments of a failover; run once more, it finishes.
 #[tokio::test(flavor = "multi_thread")]
@@ -54,8 +54,9 @@ async fn a_failover_killed_at_random_finishes_when_run_again() {
     cluster.reopen(1).await;
     let lost = assert_losses_known(&cluster, &beats, 1, &[2, 3, 4]).await;
     let refused = first_on(&beats, 2, lost_at);
-    result(
-        "slonik killed at random, run again",
+    outcome(
+        "slonik killed at random, four times at most",
+        "run again, it goes on where it stopped",
         refused,
         Beat::of_node(&beats, 1).len(),
         lost,
@@ -72,6 +73,7 @@ async fn another_node_dies_during_a_failover_at_random() {
     cluster.stop_slon(2);
     let pulse = Pulse::start(&cluster, &[&[1, 2]], PACE);
     tokio::time::sleep(Duration::from_millis(500)).await;
+    let lost_at = Instant::now();
     cluster.kill_slon(1);
     cluster.close(1).await;
     cluster.start_slon(2);
@@ -104,5 +106,13 @@ async fn another_node_dies_during_a_failover_at_random() {
     assert!(
         kept.is_superset(&Beat::of_node(&beats, 2)),
         "writes acknowledged by node 2 are lost"
+    );
+    let of_origin = Beat::of_node(&beats, 1);
+    outcome(
+        "another survivor dies meanwhile, perhaps the one that leads",
+        "run again with both named",
+        first_on(&beats, 2, lost_at),
+        of_origin.len(),
+        of_origin.difference(&kept).count(),
     );
 }

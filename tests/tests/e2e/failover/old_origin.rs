@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_tests::{Beat, Cluster, PATIENCE, Proxy, Pulse, shared_server, slonik_string, wait_until};
 
-use super::{PACE, assert_fenced, assert_losses_known, cluster_with, first_on, result};
+use super::{PACE, assert_fenced, assert_losses_known, cluster_with, first_on, outcome};
 
 /// The origin is not dead but cut off, and its clients go on writing to it: it "cries in silence" until it is reached again.
 #[tokio::test(flavor = "multi_thread")]
@@ -47,8 +47,9 @@ async fn an_origin_that_was_cut_off_keeps_writers_out_when_it_is_back() {
     cluster.assert_all_equal().await;
     let lost = assert_losses_known(&cluster, &beats, 1, &[2, 3]).await;
     let refused = first_on(&beats, 2, cut);
-    result(
-        "origin cut off, its clients go on",
+    outcome(
+        "origin cut off, its clients go on writing to it",
+        "the backup node takes over; the old origin keeps writers out when it is reached again",
         refused,
         Beat::of_node(&beats, 1).len(),
         lost,

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use trunkline_tests::{Beat, Cluster, PATIENCE, Pulse, program, run_slonik, shared_throwaway, wait_until};
+use trunkline_tests::{
+    Beat, Cluster, PATIENCE, Pulse, print_outcome, program, run_slonik, shared_throwaway, wait_until,
+};
 
-use super::{PACE, assert_losses_known, cluster_with, first_on, origin_of, result};
+use super::{PACE, assert_losses_known, cluster_with, first_on, origin_of, outcome};
 
 /// The six nodes of Slony's chapter on failover, in its words: nodes 1 to 3 are lost with their site.
 #[tokio::test(flavor = "multi_thread")]
@@ -46,8 +48,9 @@ async fn the_chapter_s_six_nodes() {
     cluster.reopen(1).await;
     let lost = assert_losses_known(&cluster, &beats, 1, &[5, 4, 6]).await;
     let refused = first_on(&beats, 5, lost_at);
-    result(
+    outcome(
         "site of three lost, the chapter's six statements",
+        "re-pointing, dropping, failover, dropping: four scripts",
         refused,
         Beat::of_node(&beats, 1).len(),
         lost,
@@ -138,8 +141,9 @@ async fn a_site_with_origins_and_providers_is_lost_at_once() {
     cluster.reopen(1).await;
     let lost = assert_losses_known(&cluster, &beats, 1, &[3, 4]).await;
     let refused = first_on(&beats, 3, lost_at);
-    result(
+    outcome(
         "two origins lost that fed each other's subscribers",
+        "one statement names both",
         refused,
         Beat::of_node(&beats, 1).len(),
         lost,
@@ -176,8 +180,9 @@ async fn the_backup_node_gets_what_another_survivor_has() {
     cluster.reopen(1).await;
     let lost = assert_losses_known(&cluster, &beats, 1, &[2, 3, 4]).await;
     let refused = first_on(&beats, 2, lost_at);
-    result(
+    outcome(
         "backup node behind another survivor",
+        "that one leads and hands on, without accepting a write",
         refused,
         Beat::of_node(&beats, 1).len(),
         lost,
@@ -222,4 +227,10 @@ async fn who_is_ahead_and_cannot_pass_it_on_is_named() {
     cluster.subscribe(1, 2, 2, 3).await;
     cluster.run(2, "insert into pulse (id, node) values (-6, 2)").await;
     cluster.assert_all_equal().await;
+    print_outcome(
+        "a subscriber that does not forward is ahead of all",
+        "it is named; its subscription ends, its rows stay until it is subscribed anew",
+        None,
+        "what only it had",
+    );
 }
