@@ -161,7 +161,7 @@ pub async fn run(
         cancel: cancel.child_token(),
     });
     if ours && let Some(verdict) = standing::at_start(&node, &session).await? {
-        return leave(&node, &session, verdict).await;
+        return leave(&node, &session, verdict, &cancel).await;
     }
     log::config!("main: configuration complete - starting threads");
     let session = Arc::new(session);
@@ -211,7 +211,7 @@ pub async fn run(
     node.cancel.cancel();
     parts.wait(PARTS_GRACE).await;
     let end = match end {
-        PartEnd::GivenUp(verdict) => return leave(&node, &session, verdict).await,
+        PartEnd::GivenUp(verdict) => return leave(&node, &session, verdict, &cancel).await,
         end => end,
     };
     if !session.is_closed() {
@@ -243,7 +243,12 @@ enum PartEnd {
 }
 
 /// Keeps writers out of what was this node's, and says so where others look for it.
-async fn leave(node: &Node, session: &Session, mut verdict: GivenUp) -> Result<Ending, InstanceError> {
+async fn leave(
+    node: &Node,
+    session: &Session,
+    mut verdict: GivenUp,
+    cancel: &CancellationToken,
+) -> Result<Ending, InstanceError> {
     // An event names the node that leads a failover; the peers know who the origin is in the end.
     if let Some(asked) = standing::asked(node).await
         && asked.fences.len() >= verdict.fences.len()
@@ -252,6 +257,18 @@ async fn leave(node: &Node, session: &Session, mut verdict: GivenUp) -> Result<E
     }
     standing::keep_out(node, session, &verdict.fences).await?;
     trouble::report(session, &node.cluster, "standing", node.id, &verdict.to_string()).await?;
+    if !verdict.settled {
+        log::warn!("standing: {verdict}; writers are kept out, waiting to learn who takes over in the end");
+        let named = tokio::select! {
+            () = cancel.cancelled() => None,
+            named = standing::successors(node) => named,
+        };
+        if let Some(named) = named {
+            verdict = named;
+            standing::keep_out(node, session, &verdict.fences).await?;
+            trouble::report(session, &node.cluster, "standing", node.id, &verdict.to_string()).await?;
+        }
+    }
     daemon::release_node_lock(session, &node.cluster, node.id, node.ours).await?;
     Ok(Ending::GivenUp(verdict))
 }

@@ -29,6 +29,9 @@ const START: Duration = Duration::from_millis(500);
 /// How long writers are waited for before their sessions are ended.
 const WRITERS: &str = "1s";
 
+/// How long a failover that is under way may take until it is known who takes over.
+const SUCCESSORS: Duration = Duration::from_secs(30);
+
 /// The cluster goes on without this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenUp {
@@ -36,6 +39,9 @@ pub struct GivenUp {
     pub by: Option<i32>,
     /// The sets that were this node's.
     pub fences: Vec<Fence>,
+    /// Whether nothing more is to be learned: the new origin of each set says so itself and takes writes. Until then a
+    /// failover may still be under way, in which one node can lead and hand on to another.
+    pub settled: bool,
 }
 
 impl std::fmt::Display for GivenUp {
@@ -140,6 +146,11 @@ fn judge(configuration: &Configuration, opinions: &BTreeMap<i32, Opinion>) -> Op
             .find(|(peer, opinion)| opinion.origins.contains(&(set, **peer)))
             .map(|(peer, _)| *peer)
     };
+    let by_others = |set: i32| {
+        let mut origins = opinions.values().flat_map(|opinion| &opinion.origins);
+        let found = origins.find(|(known, origin)| *known == set && *origin != local);
+        found.map(|(_, origin)| *origin)
+    };
     for (peer, opinion) in opinions {
         let elsewhere = |set: i32| {
             let mut origins = opinion.origins.iter();
@@ -153,7 +164,8 @@ fn judge(configuration: &Configuration, opinions: &BTreeMap<i32, Opinion>) -> Op
                 .iter()
                 .map(|set| Fence {
                     set: *set,
-                    new_origin: elsewhere(*set),
+                    // Whoever says it: this peer may not have heard yet who takes over.
+                    new_origin: by_itself(*set).or_else(|| elsewhere(*set)).or_else(|| by_others(*set)),
                     reason: FAILED_OVER.to_owned(),
                 })
                 .collect(),
@@ -169,8 +181,17 @@ fn judge(configuration: &Configuration, opinions: &BTreeMap<i32, Opinion>) -> Op
                 .collect(),
         };
         if opinion.failed == Some(true) || !fences.is_empty() {
+            let takes_writes = |fence: &Fence| {
+                let own_word = fence
+                    .new_origin
+                    .and_then(|origin| Some((origin, opinions.get(&origin)?)));
+                own_word.is_some_and(|(origin, opinion)| {
+                    opinion.origins.contains(&(fence.set, origin)) && !opinion.locked.contains(&fence.set)
+                })
+            };
             return Some(GivenUp {
                 by: Some(*peer),
+                settled: fences.iter().all(takes_writes),
                 fences,
             });
         }
@@ -183,6 +204,20 @@ pub async fn asked(node: &Node) -> Option<GivenUp> {
     let configuration = node.current();
     let opinions = Peers::default().ask(node, &configuration, START).await;
     judge(&configuration, &opinions)
+}
+
+/// Asks on until those who have taken the node's sets over take writes: the network came back while the failover was under way,
+/// and the error that writers get is to name who takes them in the end. `None`: that takes too long.
+pub async fn successors(node: &Node) -> Option<GivenUp> {
+    let asking = async {
+        loop {
+            if let Some(verdict) = asked(node).await.filter(|verdict| verdict.settled) {
+                return verdict;
+            }
+            tokio::time::sleep(START).await;
+        }
+    };
+    tokio::time::timeout(SUCCESSORS, asking).await.ok()
 }
 
 /// Before the node is served: has the cluster given it up, by what the peers say or have said before?
@@ -199,6 +234,8 @@ pub async fn at_start(node: &Node, local: &Session) -> Result<Option<GivenUp>, S
     Ok((!lasting.is_empty()).then_some(GivenUp {
         by: None,
         fences: lasting,
+        // nobody is there who could tell
+        settled: true,
     }))
 }
 
@@ -316,6 +353,7 @@ fn list(sets: &[i32]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use trunkline_sql::configuration::{NodeRow, SetRow};
 
     use super::*;
@@ -347,6 +385,7 @@ mod tests {
         Opinion {
             failed,
             origins: origins.to_vec(),
+            locked: Vec::new(),
         }
     }
 
@@ -366,9 +405,29 @@ mod tests {
             verdict,
             Some(GivenUp {
                 by: Some(3),
-                fences: vec![fence(1, Some(3)), fence(2, None)]
+                fences: vec![fence(1, Some(3)), fence(2, None)],
+                settled: false,
             })
         );
+    }
+
+    #[test]
+    fn who_takes_over_is_settled_when_that_node_says_so_and_takes_writes() {
+        let both = |origin| [(1, origin), (2, origin)];
+        let settled = |third: Opinion, second: Opinion| {
+            let verdict = judge(&configuration(), &[(2, second), (3, third)].into());
+            let verdict = verdict.unwrap();
+            (verdict.fences[0].new_origin, verdict.settled)
+        };
+        let leads = opinion(Some(true), &both(3));
+        let mut hands_on = leads.clone();
+        hands_on.locked = vec![1, 2];
+        let not_yet = opinion(Some(true), &both(1));
+        assert_eq!(settled(hands_on, not_yet.clone()), (Some(3), false));
+        assert_eq!(settled(leads, not_yet.clone()), (Some(3), true));
+        let moved = opinion(Some(true), &both(2));
+        assert_eq!(settled(moved.clone(), not_yet), (Some(2), false));
+        assert_eq!(settled(moved.clone(), moved), (Some(2), true));
     }
 
     #[test]

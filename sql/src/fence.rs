@@ -20,23 +20,31 @@ pub struct Opinion {
     pub failed: Option<bool>,
     /// Origins of the sets that were asked about and that it knows: (set, origin).
     pub origins: Vec<(i32, i32)>,
+    /// Those of the sets that are locked there: of its own, because they are on their way to somebody else.
+    pub locked: Vec<i32>,
 }
 
 /// Asks the peer behind `client` about `node` and sets of it.
 pub async fn opinion(client: &Client, cluster: &Cluster, node: i32, sets: &[i32]) -> Result<Opinion> {
     let sql = cluster.sql(
-        "select null::pg_catalog.int4, no_failed::pg_catalog.int4 from @NAMESPACE@.sl_node where no_id = $1
+        "select null::pg_catalog.int4, no_failed::pg_catalog.int4, false from @NAMESPACE@.sl_node where no_id = $1
           union all
-         select set_id, set_origin from @NAMESPACE@.sl_set where set_id = any ($2)",
+         select set_id, set_origin, set_locked is not null from @NAMESPACE@.sl_set where set_id = any ($2)",
     );
     let mut opinion = Opinion {
         failed: None,
         origins: Vec::new(),
+        locked: Vec::new(),
     };
     for row in client.query(&sql, &[&node, &sets]).await? {
         match (row.try_get(0)?, row.try_get::<_, i32>(1)?) {
             (None, failed) => opinion.failed = Some(failed != 0),
-            (Some(set), origin) => opinion.origins.push((set, origin)),
+            (Some(set), origin) => {
+                opinion.origins.push((set, origin));
+                if row.try_get(2)? {
+                    opinion.locked.push(set);
+                }
+            }
         }
     }
     Ok(opinion)

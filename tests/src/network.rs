@@ -67,7 +67,8 @@ impl Network {
         self.of(node).for_each(|way| way.slow(delay));
     }
 
-    /// Back to normal; what was held back arrives.
+    /// Back to normal; what was held back arrives. A way that leads to another node in trouble is mended as well: networks heal
+    /// in parts.
     pub fn mend(&self, node: i32) {
         self.of(node).for_each(Proxy::mend);
     }

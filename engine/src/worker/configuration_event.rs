@@ -154,6 +154,7 @@ impl Worker {
         (!fences.is_empty()).then_some(GivenUp {
             by: Some(self.origin),
             fences,
+            settled: false,
         })
     }
 
@@ -173,6 +174,7 @@ impl Worker {
             let mut verdict = self.given_up(FAILED_OVER).unwrap_or(GivenUp {
                 by: Some(self.origin),
                 fences: Vec::new(),
+                settled: true,
             });
             if failed == node.id {
                 for fence in &mut verdict.fences {

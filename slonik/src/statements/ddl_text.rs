@@ -40,8 +40,8 @@ pub(super) struct Unfinished {
 
 /// The line, counted from 1, of a place in a text.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    1 + before.iter().filter(|&&byte| byte == b'\n').count()
+    let before = text.get(..at).unwrap_or(text);
+    1 + before.matches('\n').count()
 }
 
 /// Splits behind each `;` that ends a statement for PostgreSQL: outside of quotes, comments, brackets and the body of a

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::{Rows, World, literal, text};
+use super::{FIRST_EVENT, Rows, World, literal, message, text};
 
 /// The newest confirmation of every pair of nodes.
 const CONFIRMATIONS: &str =

@@ -9,7 +9,7 @@ use trunkline_tests::{Beat, Blow, Cluster, Fault, Network, PATIENCE, Pulse, test
 use super::{PACE, assert_fenced, assert_losses_known, cluster_with, first_on, origin_of, outcome};
 
 /// How the origin is lost. When it is back, it must not accept writes.
-const LOSSES: [Blow; 5] = [
+const WAYS: [Blow; 5] = [
     Blow::ServerKilled,
     Blow::ServerQuit,
     Blow::ServerFrozen,
@@ -27,13 +27,13 @@ async fn broken_failover(test: &str, name: &str, tries: usize) {
     let pulse = Pulse::start(&cluster, &[&[1, 2], &[1, 2, 3, 4]], PACE);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let lost_at = Instant::now();
-    let loss = Fault {
-        blow: *LOSSES.choose(&mut random).unwrap(),
+    let blow = Fault {
+        blow: *WAYS.choose(&mut random).unwrap(),
         node: 1,
         after: Duration::ZERO,
         lasts: Duration::ZERO,
     };
-    let how = match loss.blow {
+    let how = match blow.blow {
         Blow::ServerKilled => "server killed",
         Blow::ServerQuit => "server shut down at once",
         Blow::ServerFrozen => "server frozen",
@@ -41,7 +41,7 @@ async fn broken_failover(test: &str, name: &str, tries: usize) {
         _ => "its packets swallowed",
     };
     println!("node 1 is lost: {how}");
-    loss.strike(&cluster, Some(&network)).await;
+    blow.strike(&cluster, Some(&network)).await;
     let script = "failover (id = 1, backup node = 2);";
     let blows = [&Blow::PROCESSES[1..], &Blow::NETWORK, &Blow::SERVERS].concat();
     for _ in 0..tries {
@@ -65,7 +65,7 @@ async fn broken_failover(test: &str, name: &str, tries: usize) {
     .await;
     cluster.slonik("drop node (id = 1, event node = 2);").await.succeeds();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    loss.mend(&cluster, Some(&network));
+    blow.mend(&cluster, Some(&network));
     // Its slon has gone on all the time, and learns what has become of its node.
     assert_fenced(&cluster, 1, 2).await;
     let beats = pulse.finish().await;

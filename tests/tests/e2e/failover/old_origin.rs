@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use trunkline_tests::{Beat, Cluster, PATIENCE, Proxy, Pulse, shared_server, slonik_string, wait_until};
+use trunkline_tests::{Beat, Cluster, Network, PATIENCE, Proxy, Pulse, shared_server, slonik_string, wait_until};
 
 use super::{PACE, assert_fenced, assert_losses_known, cluster_with, first_on, outcome};
 
@@ -100,6 +100,39 @@ async fn an_isolated_origin_keeps_writers_out_until_it_reaches_a_peer() {
         write(id).await
     })
     .await;
+    cluster.assert_all_equal().await;
+}
+
+/// The old origin is reached again while the failover is under way: it closes at once, and names who took over when that is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_is_back_during_the_failover_names_the_new_one_in_the_end() {
+    let mut cluster = Cluster::new("midway", 3).await;
+    let network = Network::around(&mut cluster).await;
+    let mut cluster = cluster_with(cluster, &[(1, 2), (1, 3)]).await;
+    network.cut_off(1);
+    // What node 2 knows when the failover has begun there.
+    let failed = |failed: bool| {
+        let mark = format!("update @NAMESPACE@.sl_node set no_failed = {failed} where no_id = 1");
+        cluster.sql(&mark)
+    };
+    cluster.run(2, &failed(true)).await;
+    network.mend(1);
+    wait_until("writers are kept out", PATIENCE, async || {
+        let insert = "insert into pulse (id, node) values (-8, 1)";
+        match cluster.connect(1).await.try_run(insert).await {
+            Err(refused) if refused.contains("node 1 is no longer the origin of set 1") => Ok(()),
+            Err(refused) => panic!("{refused}"),
+            Ok(()) => {
+                cluster.run(1, "delete from pulse where id = -8").await;
+                Err("a write was accepted".to_owned())
+            }
+        }
+    })
+    .await;
+    cluster.run(2, &failed(false)).await;
+    cluster.slonik("failover (id = 1, backup node = 2);").await.succeeds();
+    assert_fenced(&cluster, 1, 2).await;
+    cluster.lose(1);
     cluster.assert_all_equal().await;
 }
 
