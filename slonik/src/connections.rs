@@ -20,12 +20,6 @@ use crate::report::Report;
 /// A connection attempt that just failed is not repeated at once: the host may take its full timeout again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Settings of every session.
-const DATES: &str = "set datestyle to 'ISO'";
-/// Without statistics the planner takes the small tables of the cluster schema for large ones, and compiles queries for
-/// seconds that run for a millisecond. PostgreSQL 10 has no such setting.
-const NO_COMPILING: &str =
-    "select pg_catalog.set_config(s.name, 'off', false) from pg_catalog.pg_settings s where s.name = 'jit'";
 /// The right it takes may be missing, which matters only to some statements.
 const LOCAL_ROLE: &str = "set session_replication_role to local";
 
@@ -250,7 +244,7 @@ async fn connect(
     report: &Report,
     read_only: bool,
 ) -> Result<(Session, Option<String>), String> {
-    let mut on_connect = vec![DATES.to_owned(), NO_COMPILING.to_owned()];
+    let mut on_connect: Vec<String> = admin::SETTINGS.map(str::to_owned).into();
     if read_only {
         on_connect.push("set default_transaction_read_only to on".to_owned());
     }

@@ -15,6 +15,7 @@ mod node;
 mod object;
 mod script;
 mod set;
+mod settings;
 mod state;
 mod trigger;
 
@@ -55,5 +56,6 @@ pub use set::{
     standing, store_listen, store_path, store_set, subscribe_set, subscription_in_progress, uninstall_node, unlock_set,
     unsubscribe_set,
 };
+pub use settings::SETTINGS;
 pub use state::{KnownMember, KnownNode, KnownSet, KnownSubscription, NodeState, node_state};
 pub use trigger::{Firing, TriggerScript, trigger_script};

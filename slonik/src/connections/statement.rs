@@ -5,7 +5,7 @@ use trunkline_grammar::Id;
 use trunkline_sql::admin::{Call, Locks};
 
 use super::blockers::watch_locks;
-use super::{Connections, DATES, LOCAL_ROLE, NO_COMPILING};
+use super::{Connections, LOCAL_ROLE};
 use crate::failure::Failure;
 use crate::progress::Announcements;
 
@@ -93,14 +93,8 @@ impl Connections {
         if self.rehearses() {
             return Ok(());
         }
-        for sql in [
-            "reset session authorization",
-            "reset role",
-            "reset all",
-            DATES,
-            NO_COMPILING,
-            LOCAL_ROLE,
-        ] {
+        let defaults = ["reset session authorization", "reset role", "reset all"];
+        for sql in defaults.into_iter().chain(admin::SETTINGS).chain([LOCAL_ROLE]) {
             self.run(id, &Call::statement(sql)).await?;
         }
         Ok(())

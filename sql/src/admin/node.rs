@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 
 use super::call::Argument::{Int, MaybeText, Text};
 use super::call::{Argument, Call, CallError};
+use crate::rejoin::Grouping;
 use crate::{Cluster, quote_literal};
 
 /// `initializeLocalNode`: this database becomes node `id`.
@@ -223,9 +224,9 @@ pub fn copy_configuration(cluster: &Cluster, copy: &NodeCopy, id: i32) -> Vec<Ca
 /// The calls that make a node which was given up the node `id` of the cluster as it is now; [`adopt`] comes behind them.
 ///
 /// All in one transaction of that node, which stays fenced throughout: whoever looks finds either its former life, with its
-/// sets fenced, or a node whose tables look like a subscriber's.
+/// sets fenced, or a node whose tables look like a subscriber's. `follow`: members of its sets that other sets have by now.
 #[must_use]
-pub fn return_to_cluster(cluster: &Cluster, copy: &NodeCopy, id: i32) -> Vec<Call> {
+pub fn return_to_cluster(cluster: &Cluster, copy: &NodeCopy, id: i32, follow: &Grouping) -> Vec<Call> {
     let array = |numbers: Vec<i32>| {
         let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
         format!("'{{{}}}'::pg_catalog.int4[]", texts.join(","))
@@ -242,6 +243,7 @@ pub fn return_to_cluster(cluster: &Cluster, copy: &NodeCopy, id: i32) -> Vec<Cal
     calls.extend(copy_configuration(cluster, &nodes, id));
     let mut known: Vec<i32> = copy.nodes.iter().map(|(node, ..)| *node).collect();
     known.push(id);
+    calls.extend(follow.calls(cluster));
     calls.push(Call::statement(cluster.sql(&format!(
         "select @NAMESPACE@.tl_takeOverSets({}, {}, {})",
         array(copy.sets.iter().map(|(set, ..)| *set).collect()),

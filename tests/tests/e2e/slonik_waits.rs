@@ -405,3 +405,48 @@ async fn a_failing_script_says_which_sets_stay_locked() {
         .fails()
         .says("set 1 stays locked on node 1, nobody can write to its tables; `unlock set (id = 1, origin = 1);`");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_set_ends_with_the_slonik_that_was_killed() {
+    let cluster = with_set("wait_killed", 1).await;
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    let writer = cluster.connect(1).await;
+    writer.run("begin; update item set v = 'held' where id = 1").await;
+    let watcher = cluster.connect(1).await;
+    let left =
+        "select count(*) from pg_stat_activity where application_name = 'slonik' and datname = current_database()";
+    let gone = async || {
+        wait_until(
+            "no call of slonik is left on the server",
+            PATIENCE,
+            async || match watcher.value::<i64>(left).await {
+                0 => Ok(()),
+                count => Err(format!("{count} sessions")),
+            },
+        )
+        .await;
+    };
+
+    let life = Duration::from_secs(2);
+    let run = cluster
+        .slonik_killed_after(life, "lock set (id = 1, origin = 1);\n")
+        .await;
+    assert_eq!(
+        run.code(),
+        None,
+        "it was not killed while it waited\n{}",
+        run.transcript()
+    );
+    // Older servers do not look at a connection while a statement runs: the call stays until it has its locks.
+    let looks = watcher.server_major().await >= 14;
+    if looks {
+        gone().await;
+    }
+    writer.run("rollback").await;
+    gone().await;
+    // Nothing came of it either way: its transaction was never committed.
+    let locked = cluster.sql("select set_locked is not null from @NAMESPACE@.sl_set");
+    assert!(!watcher.value::<bool>(&locked).await);
+    writer.run("update item set v = 'free' where id = 1").await;
+}
