@@ -37,7 +37,11 @@ pub(crate) struct CheckArguments {
     /// WARNING if a transaction is open for longer than this.
     #[arg(long, value_name = "TIME", default_value = "90m", value_parser = duration::parse)]
     transaction: std::time::Duration,
-    /// WARNING if a part of a slon works on one thing for longer than this.
+    /// CRITICAL if a node has changes, and a slon, but has made no SYNC for longer than this. Not less than slon's
+    /// `sync_interval`.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    sync_age: std::time::Duration,
+    /// WARNING if a part of a slon, or a call that changes the cluster, works on one thing for longer than this.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration::parse)]
     stuck: std::time::Duration,
 }
@@ -48,7 +52,7 @@ pub(crate) struct CheckArguments {
 pub(crate) enum Condition {
     /// All nodes answer, and belong to the cluster.
     Nodes,
-    /// A slon serves each node, and is stuck on nothing.
+    /// A slon serves each node, is stuck on nothing, and announces changes: `--sync-age`.
     Slon,
     /// Subscribers keep up: `--warn`, `--crit`.
     Lag,
@@ -62,7 +66,7 @@ pub(crate) enum Condition {
     Confirmations,
     /// No transaction is open for long: `--transaction`.
     Transactions,
-    /// No part of a slon hangs: `--stuck`.
+    /// No part of a slon, and no administrative call, hangs: `--stuck`.
     Components,
     /// Sets have one origin, are not locked, not fenced, and copied.
     Sets,

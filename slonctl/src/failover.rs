@@ -19,6 +19,7 @@ use crate::hooks::{HookEvent, Occasion};
 use crate::proof::{Proof, list};
 use crate::script::Script;
 use crate::stop::Stop;
+use crate::verify::{self, Extent};
 use crate::view::{ClusterView, SetStanding};
 
 use candidates::{Candidate, candidates};
@@ -51,6 +52,10 @@ pub(crate) struct FailoverArguments {
     /// How long to wait for the subscribers afterwards.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     settle: Duration,
+    /// How much of the subscribers' tables is compared with the new origin's in the end: `all`, `none`, or what can be
+    /// compared in this time, small tables first. The new origin serves meanwhile.
+    #[arg(long, value_name = "TIME|all|none", default_value = "10s", value_parser = verify::parse_extent)]
+    verify: Extent,
     /// Check and show the plan, but do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -58,7 +63,7 @@ pub(crate) struct FailoverArguments {
 
 impl FailoverArguments {
     /// What `switch` offers when the origin is down.
-    pub(crate) fn instead_of_switch(origin: i32, to: Option<i32>, yes: bool, settle: Duration) -> Self {
+    pub(crate) fn instead_of_switch(origin: i32, to: Option<i32>, yes: bool, settle: Duration, verify: Extent) -> Self {
         Self {
             failed: vec![origin],
             to,
@@ -68,6 +73,7 @@ impl FailoverArguments {
             quorum_silence: Duration::from_secs(20),
             although_alive: false,
             settle,
+            verify,
             dry_run: false,
         }
     }
@@ -330,6 +336,7 @@ async fn finish(
         old: None,
         new: plan.new,
         settle: arguments.settle,
+        extent: arguments.verify,
         failed: &plan.failed,
         console,
     };

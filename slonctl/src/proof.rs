@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use trunkline_sql::operator::{self, SequencePosition};
 use trunkline_sql::{Session, admin, error_text};
 
+use crate::cli::with_causes;
 use crate::console::Console;
 use crate::script::Script;
+use crate::verify::{self, Extent};
 use crate::view::{ClusterView, SetStanding};
 
 /// Between two looks at who has confirmed.
@@ -23,6 +25,8 @@ pub(crate) struct Proof<'a> {
     pub(crate) new: i32,
     /// How long to wait for the subscribers.
     pub(crate) settle: Duration,
+    /// How much of the subscribers' tables is compared.
+    pub(crate) extent: Extent,
     /// Nodes that nothing is expected of.
     pub(crate) failed: &'a [i32],
     pub(crate) console: &'a Console,
@@ -36,7 +40,10 @@ impl Proof<'_> {
             holds &= self.refuses_writes(old).await;
             holds &= self.sequences_went_along(old).await;
         }
-        holds & self.subscribers_are_level().await
+        match self.subscribers_are_level().await {
+            Some(level) => holds & self.subscribers_are_equal(&level).await,
+            None => false,
+        }
     }
 
     fn tell(&self, node: i32, holds: bool, text: &str) -> bool {
@@ -88,8 +95,9 @@ impl Proof<'_> {
         )
     }
 
-    /// Every subscriber that can be reached has applied everything up to one SYNC of the new origin, made just now.
-    async fn subscribers_are_level(&self) -> bool {
+    /// Every subscriber that can be reached has applied everything up to one SYNC of the new origin, made just now: those
+    /// nodes. None: not proved.
+    async fn subscribers_are_level(&self) -> Option<BTreeSet<i32>> {
         let (mut open, silent): (BTreeSet<i32>, BTreeSet<i32>) = self
             .sets
             .iter()
@@ -105,21 +113,26 @@ impl Proof<'_> {
             format!("; not looked at, because out of reach: {}", list(&silent))
         };
         if open.is_empty() {
-            return true;
+            return Some(open);
         }
+        let level = open.clone();
+        let not_proved = |text: &str| {
+            self.tell(self.new, false, text);
+            None
+        };
         let mut script: Script<()> = Script::new(self.view, [self.new]);
         script.line(Some(self.new), format!("sync (id = {});", self.new));
         if !script.run(self.console).execute().await {
-            return self.tell(self.new, false, "no SYNC could be made, see above");
+            return not_proved("no SYNC could be made, see above");
         }
         let session = match session(self.view, self.new).await {
             Ok(session) => session,
-            Err(reason) => return self.tell(self.new, false, &reason),
+            Err(reason) => return not_proved(&reason),
         };
         let cluster = &self.view.cluster;
         let sync = match admin::highest_event_of(&session, cluster, self.new).await {
             Ok(sync) => sync.unwrap_or(0),
-            Err(error) => return self.tell(self.new, false, &error_text(&error)),
+            Err(error) => return not_proved(&error_text(&error)),
         };
         let deadline = Instant::now() + self.settle;
         let mut last = String::new();
@@ -129,36 +142,77 @@ impl Proof<'_> {
                     let before = open.len();
                     open.retain(|node| !known.iter().any(|known| known.node == *node && known.has(sync)));
                     if open.len() < before && open.is_empty() {
-                        return self.tell(
+                        let who = if silent.is_empty() {
+                            "all subscribers"
+                        } else {
+                            "all other subscribers"
+                        };
+                        self.tell(
                             self.new,
                             true,
-                            &format!(
-                                "{} have applied everything up to its event {sync}{except}",
-                                if silent.is_empty() {
-                                    "all subscribers"
-                                } else {
-                                    "all other subscribers"
-                                }
-                            ),
+                            &format!("{who} have applied everything up to its event {sync}{except}"),
                         );
+                        return Some(level);
                     }
                 }
                 Err(error) => last = error_text(&error),
             }
             if Instant::now() >= deadline {
                 let nodes: Vec<i32> = open.iter().copied().collect();
-                return self.tell(
-                    self.new,
-                    false,
-                    &format!(
-                        "node {} has not confirmed event {sync} within {} s {last}",
-                        list(&nodes),
-                        self.settle.as_secs()
-                    ),
-                );
+                return not_proved(&format!(
+                    "node {} has not confirmed event {sync} within {} s {last}",
+                    list(&nodes),
+                    self.settle.as_secs()
+                ));
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+    /// The subscribers have the new origin's rows, compared at one and the same SYNC; as far as the time allows.
+    async fn subscribers_are_equal(&self, level: &BTreeSet<i32>) -> bool {
+        let budget = match self.extent {
+            Extent::None => return true,
+            Extent::All => None,
+            Extent::Within(time) => Some(Instant::now() + time),
+        };
+        let mut holds = true;
+        for (done, node) in level.iter().enumerate() {
+            let sets: Vec<i32> = self
+                .sets
+                .iter()
+                .filter(|set| {
+                    let copied = set.subscription(*node).is_some_and(|own| own.active);
+                    copied || Some(*node) == self.old
+                })
+                .map(|set| set.id)
+                .collect();
+            if sets.is_empty() {
+                continue;
+            }
+            // What one subscriber does not need of its share is for the others.
+            let share = budget.map(|end| {
+                let left = end.saturating_duration_since(Instant::now());
+                left / u32::try_from(level.len() - done).unwrap_or(1)
+            });
+            let glance = match verify::glance(self.view, self.new, *node, sets, share).await {
+                Ok(glance) => glance,
+                Err(error) => {
+                    holds = self.tell(
+                        *node,
+                        false,
+                        &format!("its rows cannot be compared: {}", with_causes(&error)),
+                    );
+                    continue;
+                }
+            };
+            if let Some(text) = glance.compared(self.new, *node) {
+                holds &= self.tell(*node, glance.is_equal(), &text);
+            }
+            if let Some(text) = glance.left(*node) {
+                self.console.event(Some(*node), "not_compared", &text);
+            }
+        }
+        holds
     }
 }
 

@@ -5,6 +5,7 @@
 //! with the ordinary events of a subscription; the node's own slon copies what differs, see `tl_keep_rows`.
 
 mod course;
+mod gone;
 mod saved;
 
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub(crate) struct RejoinArguments {
     /// End sessions that still write to the node's tables, instead of refusing to begin.
     #[arg(long)]
     pub(crate) end_writers: bool,
+    /// Let tables of sets that the cluster has no more become ordinary tables, instead of refusing to begin.
+    #[arg(long)]
+    pub(crate) release: bool,
     /// How many seconds slons may take to do their part before it is given up (to be run again later).
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) wait: u64,
@@ -76,6 +80,18 @@ pub(crate) enum RejoinError {
         node: i32,
         /// The set.
         set: i32,
+    },
+    /// A set is gone.
+    #[error(
+        "the cluster has no more what node {node} has of {names}. Back in the cluster, nothing would keep writers out of that, and \
+         nobody would get what they write. Nothing was changed but that node {node} takes no writes; `--release` if they are to be \
+         ordinary tables"
+    )]
+    SetGone {
+        /// The node.
+        node: i32,
+        /// Its sets and their members.
+        names: String,
     },
     /// It is the origin of something.
     #[error("node {node} is the origin of set {set} by everybody's account; there is nothing to come back from")]
@@ -156,7 +172,11 @@ impl RejoinError {
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::OldFunctions(_) | Self::Writers { .. } | Self::IsOrigin { .. } | Self::Save { .. } => Exit::Refused,
+            Self::OldFunctions(_)
+            | Self::Writers { .. }
+            | Self::IsOrigin { .. }
+            | Self::SetGone { .. }
+            | Self::Save { .. } => Exit::Refused,
             Self::Waited { .. } => Exit::Incomplete,
             _ => Exit::Failed,
         }
@@ -186,6 +206,7 @@ pub(crate) async fn run(
     let mut course = Course::begin(arguments, console, view)?;
     if course.is_outside() {
         course.fence().await?;
+        course.look_for_gone_sets().await?;
         course.save_losses().await?;
         course.drop_remains().await?;
         course.return_to_cluster().await?;

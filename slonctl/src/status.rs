@@ -13,7 +13,6 @@ use crate::exit::Exit;
 use crate::view::{ClusterView, DiscoveryError};
 
 use report::Report;
-pub(crate) use report::lag;
 
 /// Options of `slonctl status`.
 #[derive(Debug, Clone, Args)]

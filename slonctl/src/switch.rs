@@ -14,6 +14,7 @@ use crate::console::Console;
 use crate::duration;
 use crate::exit::Exit;
 use crate::failover::{self, FailoverArguments};
+use crate::verify::{self, Extent};
 use crate::view::ClusterView;
 
 use plan::Plan;
@@ -40,6 +41,10 @@ pub(crate) struct SwitchArguments {
     /// How long to wait, after the point of no return, for the new origin to take over, and then for the subscribers.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     settle: Duration,
+    /// How much of the subscribers' tables is compared with the new origin's in the end: `all`, `none`, or what can be
+    /// compared in this time, small tables first. The new origin serves meanwhile.
+    #[arg(long, value_name = "TIME|all|none", default_value = "10s", value_parser = verify::parse_extent)]
+    verify: Extent,
     /// If the origin cannot be reached, fail over instead: what it alone had is lost.
     #[arg(long)]
     failover_if_down: bool,
@@ -111,6 +116,7 @@ async fn origin_is_down(
         arguments.to,
         arguments.yes && arguments.failover_if_down,
         arguments.settle,
+        arguments.verify,
     );
     if arguments.failover_if_down {
         console.step(None, "--failover-if-down: failing over instead");

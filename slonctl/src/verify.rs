@@ -1,5 +1,6 @@
 //! `slonctl verify`: are origin and subscribers equal, and if not, in which rows; and making them equal.
 
+mod extent;
 mod point;
 mod rate;
 mod report;
@@ -15,6 +16,7 @@ use trunkline_sql::{ConnectError, error_text};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::view::ClusterView;
+pub(crate) use extent::{Extent, glance, parse as parse_extent};
 use point::Pair;
 pub(crate) use report::Report;
 
@@ -42,6 +44,15 @@ pub(crate) struct VerifyArguments {
     /// Most differing keys that are named per table.
     #[arg(long, value_name = "KEYS", default_value_t = 20)]
     pub(crate) show: usize,
+}
+
+/// How tables are read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Manner {
+    /// Most bytes a second on each side; None: as fast as the servers can.
+    max_rate: Option<u64>,
+    /// Most differing keys that are named per table.
+    show: usize,
 }
 
 /// Why it could not be found out.

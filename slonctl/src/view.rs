@@ -1,10 +1,13 @@
 //! The cluster as it can be seen from here: which nodes answered, what each of them says, and whose word counts.
 
 mod discovery;
+mod lag;
 mod standing;
+mod stuck;
 
 use std::collections::BTreeMap;
 
+use trunkline_sql::admin::SETTINGS;
 use trunkline_sql::operator::NodeFacts;
 use trunkline_sql::session::redact;
 use trunkline_sql::{Cluster, ConnectError, Session, SessionOptions};
@@ -12,7 +15,12 @@ use trunkline_sql::{Cluster, ConnectError, Session, SessionOptions};
 use crate::configuration::Configuration;
 
 pub(crate) use discovery::{CONNECT_TIMEOUT, DiscoveryError};
+pub(crate) use lag::{Lag, lag};
 pub(crate) use standing::{SetStanding, Subscription};
+pub(crate) use stuck::{call_in_words, overdue_in_words};
+
+/// What slonctl asks is asked in the ten worst minutes: it must not queue behind somebody's lock.
+const NEVER_QUEUE: &str = "set lock_timeout to '5s'";
 
 /// Where a conninfo comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,11 +152,7 @@ impl ClusterView {
 pub(crate) fn session_options() -> SessionOptions {
     SessionOptions {
         application_name: "slonctl".to_owned(),
-        on_connect: vec![
-            "set datestyle to 'ISO'".to_owned(),
-            // What slonctl asks is asked in the ten worst minutes: it must not queue behind somebody's lock.
-            "set lock_timeout to '5s'".to_owned(),
-        ],
+        on_connect: SETTINGS.into_iter().chain([NEVER_QUEUE]).map(str::to_owned).collect(),
         connect_timeout: Some(CONNECT_TIMEOUT),
         ..SessionOptions::default()
     }

@@ -205,6 +205,86 @@ pub async fn progress(node: &Client, cluster: &Cluster, set: i32) -> Result<Prog
     })
 }
 
+/// A table or sequence of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its set.
+    pub set: i32,
+    /// `tab_id` or `seq_id`.
+    pub id: i32,
+    /// A sequence; else a table.
+    pub sequence: bool,
+    /// Quoted full name.
+    pub name: String,
+}
+
+impl Member {
+    /// Whether both are the same table or sequence, in whatever set.
+    #[must_use]
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        (self.id, self.sequence, &self.name) == (other.id, other.sequence, &other.name)
+    }
+}
+
+/// Tables and sequences of all sets, as this node knows them.
+///
+/// # Errors
+/// Any database error.
+pub async fn members(node: &Client, cluster: &Cluster) -> Result<Vec<Member>, tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "select t.tab_set, t.tab_id, false, pg_catalog.format('%I.%I', t.tab_nspname, t.tab_relname)
+           from @NAMESPACE@.sl_table t
+          union all
+         select q.seq_set, q.seq_id, true, pg_catalog.format('%I.%I', q.seq_nspname, q.seq_relname)
+           from @NAMESPACE@.sl_sequence q
+          order by 1, 3, 2",
+    );
+    node.query(&sql, &[])
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(Member {
+                set: row.try_get(0)?,
+                id: row.try_get(1)?,
+                sequence: row.try_get(2)?,
+                name: row.try_get(3)?,
+            })
+        })
+        .collect()
+}
+
+/// Members of sets that are gone, with the sets that have them now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grouping {
+    /// `tab_id` or `seq_id`, whether it is a sequence, its set and that set's origin.
+    members: Vec<(i32, bool, i32, i32)>,
+}
+
+impl Grouping {
+    /// Notes that `member`, as it is grouped now, belongs to a set with this origin.
+    pub fn add(&mut self, member: &Member, origin: i32) {
+        self.members.push((member.id, member.sequence, member.set, origin));
+    }
+
+    /// Sets that have taken something over.
+    #[must_use]
+    pub fn sets(&self) -> Vec<i32> {
+        let sets: std::collections::BTreeSet<i32> = self.members.iter().map(|(_, _, set, _)| *set).collect();
+        sets.into_iter().collect()
+    }
+
+    /// The calls that make a returning node group them so, before it takes over the sets.
+    pub(crate) fn calls(&self, cluster: &Cluster) -> Vec<Call> {
+        self.members
+            .iter()
+            .map(|(id, sequence, set, origin)| {
+                let sql = format!("select @NAMESPACE@.tl_followMember({id}, {sequence}, {set}, {origin})");
+                Call::statement(cluster.sql(&sql))
+            })
+            .collect()
+    }
+}
+
 /// Sets of which this node has tables, as they were before it returned.
 ///
 /// # Errors

@@ -105,6 +105,23 @@ pub async fn newest_own_sync(client: &Client, cluster: &Cluster) -> Result<i64, 
     client.query_one(&sql, &[]).await?.try_get(0)
 }
 
+/// Bytes of the sets' tables on this node, with what is stored out of line, by `tab_id`.
+///
+/// # Errors
+/// Any database error.
+pub async fn table_bytes(
+    client: &Client,
+    cluster: &Cluster,
+    sets: &[i32],
+) -> Result<Vec<(i32, i64)>, tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "select t.tab_id, coalesce(pg_catalog.pg_table_size(t.tab_reloid), 0)
+           from @NAMESPACE@.sl_table t where t.tab_set = any ($1)",
+    );
+    let rows = client.query(&sql, &[&sets]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
 /// Where this subscriber stands with the sets; sets it does not have are left out.
 ///
 /// # Errors

@@ -8,8 +8,7 @@ use trunkline_sql::{Session, error_text};
 use super::threshold::Thresholds;
 use super::{Complaint, Condition, Figure, Level};
 use crate::console::age;
-use crate::status::lag;
-use crate::view::ClusterView;
+use crate::view::{ClusterView, call_in_words, lag, overdue_in_words};
 
 /// Most sessions named per node.
 const MOST_SESSIONS: usize = 10;
@@ -37,7 +36,7 @@ pub(super) async fn look(
     for condition in wanted {
         match condition {
             Condition::Nodes => look.nodes(),
-            Condition::Slon => look.slons(),
+            Condition::Slon => look.slons().await,
             Condition::Lag => look.lags().await,
             Condition::Log => look.logs(),
             Condition::Listen => look.listens(),
@@ -103,7 +102,7 @@ impl Look<'_> {
         }
     }
 
-    fn slons(&mut self) {
+    async fn slons(&mut self) {
         for (id, facts) in self.members() {
             if !facts.daemon.alive {
                 let sign = facts
@@ -124,6 +123,12 @@ impl Look<'_> {
                         trouble.message
                     ),
                 );
+            }
+        }
+        for (id, overdue) in self.view.overdue_syncs(self.limits.sync_age).await {
+            match overdue {
+                Ok(seconds) => self.complain(Condition::Slon, Level::Critical, id, overdue_in_words(seconds)),
+                Err(error) => self.complain(Condition::Slon, Level::Unknown, id, error),
             }
         }
     }
@@ -343,6 +348,16 @@ impl Look<'_> {
                     }
                 }
                 Err(error) => self.complain(Condition::Components, Level::Unknown, id, error_text(&error)),
+            }
+        }
+        for (id, calls) in self.view.administrative_calls(self.limits.stuck).await {
+            match calls {
+                Ok(calls) => {
+                    for call in &calls {
+                        self.complain(Condition::Components, Level::Warning, id, call_in_words(call));
+                    }
+                }
+                Err(error) => self.complain(Condition::Components, Level::Unknown, id, error),
             }
         }
     }

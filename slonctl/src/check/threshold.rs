@@ -11,6 +11,7 @@ pub(super) struct Thresholds {
     pub(super) silence: f64,
     pub(super) transaction: f64,
     pub(super) stuck: f64,
+    pub(super) sync_age: f64,
 }
 
 impl Thresholds {
@@ -22,6 +23,7 @@ impl Thresholds {
             silence: arguments.silence.as_secs_f64(),
             transaction: arguments.transaction.as_secs_f64(),
             stuck: arguments.stuck.as_secs_f64(),
+            sync_age: arguments.sync_age.as_secs_f64(),
         }
     }
 }

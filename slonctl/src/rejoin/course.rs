@@ -10,6 +10,7 @@ use trunkline_sql::configuration::PathRow;
 use trunkline_sql::rejoin::{self, Progress};
 use trunkline_sql::{Session, trouble};
 
+use super::gone::Gone;
 use super::{RejoinArguments, RejoinError, list, saved};
 use crate::console::Console;
 use crate::lost::{Losses, LostError};
@@ -32,6 +33,8 @@ pub(super) struct Course<'a> {
     pub(super) lost: usize,
     /// Files they were saved to.
     pub(super) saved: Vec<PathBuf>,
+    /// The node's share of sets that are gone.
+    gone: Gone,
 }
 
 impl<'a> Course<'a> {
@@ -70,6 +73,7 @@ impl<'a> Course<'a> {
             event_node,
             lost: 0,
             saved: Vec::new(),
+            gone: Gone::default(),
         };
         if !course.is_outside()
             && let Some(set) = course.view.sets().into_iter().find(|set| set.origin == node)
@@ -182,6 +186,20 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
+    /// Finds out what becomes of the node's tables whose sets are gone, and refuses if nothing would keep writers out of
+    /// some of them and nobody has said that this is meant.
+    pub(super) async fn look_for_gone_sets(&mut self) -> Result<(), RejoinError> {
+        let there = self.connect(self.node).await?;
+        self.gone = Gone::find(&self.view, self.node, &there).await?;
+        if !self.gone.sets.is_empty() && !self.arguments.release {
+            return Err(RejoinError::SetGone {
+                node: self.node,
+                names: self.gone.names(),
+            });
+        }
+        Ok(())
+    }
+
     /// Takes what is left of the node out of the cluster: it is stored anew.
     pub(super) async fn drop_remains(&self) -> Result<(), RejoinError> {
         let id = self.event_node;
@@ -252,7 +270,7 @@ impl<'a> Course<'a> {
             }
         }
         rejoin::begin_with_locks(&there, cluster).await.map_err(on_node)?;
-        let mut calls = admin::return_to_cluster(cluster, &copy, node);
+        let mut calls = admin::return_to_cluster(cluster, &copy, node, &self.gone.follow);
         calls.extend(admin::adopt(cluster, &copy, node));
         for path in &paths {
             calls.push(if path.client == node {
@@ -289,6 +307,21 @@ impl<'a> Course<'a> {
             Some(node),
             &format!("has the configuration of node {id}; its tables are a subscriber's"),
         );
+        for set in self.gone.follow.sets() {
+            self.console.step(
+                Some(node),
+                &format!("set {set} has taken over tables of sets that are gone"),
+            );
+        }
+        if !self.gone.sets.is_empty() {
+            self.console.step(
+                Some(node),
+                &format!(
+                    "ordinary tables from now on, which anybody may write to, because their set is gone - {}",
+                    self.gone.names()
+                ),
+            );
+        }
         self.console
             .step(Some(id), &format!("STORE_NODE {node}, ENABLE_NODE {node}"));
         Ok(())

@@ -3,16 +3,20 @@
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
-use trunkline_sql::operator::{self, MOST_ROWS, NodeFacts};
+use trunkline_sql::operator::{self, AdministrativeCall, NodeFacts};
 use trunkline_sql::session::redact;
 
 use crate::console::age;
-use crate::view::{ClusterView, NodeView, SetStanding, Subscription};
+use crate::view::{ClusterView, Lag, NodeView, SetStanding, call_in_words, lag, overdue_in_words};
 
 /// A transaction open for so long holds the log back noticeably.
 const LONG_TRANSACTION: f64 = 900.0;
 /// Cleanup that is held back for less than this is nothing to talk about: it runs every ten minutes.
 const HELD_BACK: f64 = 300.0;
+/// An administrative call that takes longer is worth a line, in seconds.
+const LONG_CALL: f64 = 2.0;
+/// Changes that no SYNC announces for so long are stuck: slon makes one a minute at the very least when there is something.
+const OVERDUE: f64 = 60.0;
 /// A subscriber that lags for so long gets a line of its own about its slon.
 const NOTICEABLE_LAG: f64 = 10.0;
 
@@ -29,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) sets: Vec<SetReport>,
     /// What keeps nodes from deleting events and log rows.
     pub(crate) cleanup: Vec<HeldBack>,
+    /// Changes of the cluster that are under way and take long.
+    pub(crate) calls: Vec<CallReport>,
     /// Everything else a person should know, one line each.
     pub(crate) notes: Vec<String>,
 }
@@ -141,25 +147,6 @@ pub(crate) struct SubscriberReport {
     pub(crate) lag: Option<Lag>,
 }
 
-/// How far a subscriber is behind.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Lag {
-    /// Age of the oldest event it has not confirmed; 0: it has confirmed all.
-    pub(crate) seconds: f64,
-    pub(crate) events: i64,
-    /// Row changes of its sets that it has not confirmed; None: nobody who answers can tell.
-    pub(crate) rows: Option<i64>,
-    /// There are more rows than that.
-    pub(crate) rows_at_least: bool,
-    /// Newest event it has confirmed, and who told.
-    pub(crate) confirmed: i64,
-    pub(crate) confirmed_told_by: i32,
-    /// Node whose word about the origin's events this is.
-    pub(crate) told_by: i32,
-    /// Whether the origin itself could not be asked: it may have gone further.
-    pub(crate) stale: bool,
-}
-
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct HeldBack {
     /// Node that cannot clean up.
@@ -168,6 +155,22 @@ pub(crate) struct HeldBack {
     pub(crate) waits_for: Option<i32>,
     pub(crate) seconds: f64,
     pub(crate) reason: String,
+}
+
+/// Somebody changes the cluster, `lock set` and `move set` among it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CallReport {
+    pub(crate) node: i32,
+    pub(crate) pid: Option<i32>,
+    pub(crate) user: Option<String>,
+    pub(crate) application: Option<String>,
+    pub(crate) since_seconds: f64,
+    /// It has the config lock; else it waits for it.
+    pub(crate) holds_config_lock: bool,
+    /// Sessions that keep it from going on.
+    pub(crate) waits_for: Vec<String>,
+    /// All of it in words.
+    pub(crate) text: String,
 }
 
 impl Report {
@@ -181,7 +184,14 @@ impl Report {
         let node_reports: Vec<NodeReport> = view.nodes.values().map(|node| node_report(view, node, &sets)).collect();
         let mut cleanup: Vec<HeldBack> = view.answers().flat_map(held_back).collect();
         cleanup.extend(held_by_transactions(view).await);
-        let notes = remarks(view, &set_reports);
+        let calls = calls(view).await;
+        let mut notes = remarks(view, &set_reports);
+        notes.extend(view.waits_of_locked_sets(LONG_CALL).await);
+        for (node, overdue) in view.overdue_syncs(OVERDUE).await {
+            if let Ok(seconds) = overdue {
+                notes.push(format!("node {node} {}", overdue_in_words(seconds)));
+            }
+        }
         Self {
             cluster: view.cluster.name().to_owned(),
             at: Timestamp::now().strftime("%F %T UTC").to_string(),
@@ -189,6 +199,7 @@ impl Report {
             nodes: node_reports,
             sets: set_reports,
             cleanup,
+            calls,
             notes,
         }
     }
@@ -301,30 +312,6 @@ async fn set_report(view: &ClusterView, set: &SetStanding) -> SetReport {
     }
 }
 
-/// How far `subscription` is behind, by the best word there is.
-pub(crate) async fn lag(view: &ClusterView, set: &SetStanding, subscription: &Subscription) -> Option<Lag> {
-    let origin = set.origin;
-    let reporter = view.reporter(origin)?;
-    let newest = reporter.events_of(origin)?.newest;
-    let (confirmed, confirmed_told_by) = view.confirmed(origin, subscription.receiver)?;
-    let session = view.node(reporter.local)?.session()?;
-    let backlog = operator::backlog(session, &view.cluster, origin, confirmed, &[set.id])
-        .await
-        .ok();
-    let waiting = backlog.and_then(|backlog| backlog.waiting);
-    let rows = backlog.and_then(|backlog| backlog.rows);
-    Some(Lag {
-        seconds: waiting.unwrap_or(0.0).max(0.0),
-        events: (newest - confirmed).max(0),
-        rows,
-        rows_at_least: rows == Some(MOST_ROWS),
-        confirmed,
-        confirmed_told_by,
-        told_by: reporter.local,
-        stale: reporter.local != origin,
-    })
-}
-
 /// Why this node keeps events and log rows that it would delete otherwise.
 fn held_back(facts: &NodeFacts) -> Vec<HeldBack> {
     let mut held = Vec::new();
@@ -398,6 +385,24 @@ async fn held_by_transactions(view: &ClusterView) -> Vec<HeldBack> {
         }
     }
     held
+}
+
+async fn calls(view: &ClusterView) -> Vec<CallReport> {
+    let report = |node: i32, call: &AdministrativeCall| CallReport {
+        node,
+        pid: call.session.pid,
+        user: call.session.user.clone(),
+        application: call.session.application.clone(),
+        since_seconds: call.session.seconds.unwrap_or(0.0),
+        holds_config_lock: call.holds,
+        waits_for: call.waits_for.iter().map(ToString::to_string).collect(),
+        text: format!("node {node}: {}", call_in_words(call)),
+    };
+    let asked = view.administrative_calls(LONG_CALL).await;
+    asked
+        .iter()
+        .flat_map(|(node, calls)| calls.iter().flatten().map(move |call| report(*node, call)))
+        .collect()
 }
 
 fn remarks(view: &ClusterView, sets: &[SetReport]) -> Vec<String> {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::report::{Lag, NodeReport, NodeState, Report, SetReport};
+use super::report::{NodeReport, NodeState, Report, SetReport};
 use crate::console::age;
+use crate::view::Lag;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,6 +27,11 @@ impl fmt::Display for Report {
             f,
             "What holds back cleanup",
             self.cleanup.iter().map(|held| held.reason.as_str()),
+        )?;
+        write_list(
+            f,
+            "Changes of the cluster under way",
+            self.calls.iter().map(|call| call.text.as_str()),
         )?;
         write_list(f, "Note", self.notes.iter().map(String::as_str))
     }

@@ -1,5 +1,7 @@
 //! Everything that could make a switch fail or last, looked at before anything is done.
 
+use std::collections::BTreeSet;
+
 use trunkline_sql::admin::{older_transactions, older_writers, transaction_horizon};
 use trunkline_sql::operator::{self, NodeFacts, TableUser};
 use trunkline_sql::{Session, error_text};
@@ -9,8 +11,8 @@ use super::plan::Plan;
 use crate::console::age;
 use crate::finding::Findings;
 use crate::hooks::HookEvent;
-use crate::status::lag;
-use crate::view::ClusterView;
+use crate::proof::list;
+use crate::view::{ClusterView, SetStanding, lag};
 
 /// Most sessions named.
 const MOST_SESSIONS: usize = 10;
@@ -22,6 +24,7 @@ pub(super) async fn look(view: &ClusterView, plan: &Plan, arguments: &SwitchArgu
         findings.warning(None, note.clone());
     }
     nodes(view, plan, &mut findings);
+    gaps(view, plan, &mut findings);
     sets(view, plan, arguments, &mut findings);
     hooks(view, plan, &mut findings);
     lags(view, plan, arguments, &mut findings).await;
@@ -38,9 +41,14 @@ pub(super) async fn look(view: &ClusterView, plan: &Plan, arguments: &SwitchArgu
 
 /// Nodes between the new origin and the old one, the new one first; their subscriptions are turned round.
 fn chain(plan: &Plan) -> Vec<i32> {
+    chain_of(plan, plan.new)
+}
+
+/// Nodes from `new` up to the old origin.
+fn chain_of(plan: &Plan, new: i32) -> Vec<i32> {
     let mut chain = Vec::new();
     for set in &plan.sets {
-        let mut node = plan.new;
+        let mut node = new;
         while node != plan.old && !chain.contains(&node) {
             chain.push(node);
             match set.subscription(node) {
@@ -105,6 +113,62 @@ fn nodes(view: &ClusterView, plan: &Plan, findings: &mut Findings) {
     }
     if view.node(plan.new).is_none() {
         findings.problem(plan.new, "there is no such node");
+    }
+}
+
+/// Whether nothing can be had from the node: it does not answer, or nobody serves it.
+fn is_down(view: &ClusterView, node: i32) -> bool {
+    view.facts(node).is_none_or(|facts| !facts.daemon.alive)
+}
+
+/// A node between new and old origin that is down: what can be done without it.
+fn gaps(view: &ClusterView, plan: &Plan, findings: &mut Findings) {
+    let chain = chain(plan);
+    for dead in chain.iter().filter(|node| **node != plan.new && is_down(view, **node)) {
+        let behind: BTreeSet<i32> = plan
+            .sets
+            .iter()
+            .flat_map(|set| &set.subscriptions)
+            .filter(|own| own.provider == *dead && chain.contains(&own.receiver))
+            .map(|own| own.receiver)
+            .collect();
+        let statements: Vec<String> = behind
+            .iter()
+            .map(|receiver| {
+                format!(
+                    "`resubscribe node (origin = {0}, provider = {0}, receiver = {receiver});`",
+                    plan.old
+                )
+            })
+            .collect();
+        let others: Vec<i32> = view
+            .nodes
+            .keys()
+            .copied()
+            .filter(|node| *node != plan.old && *node != plan.new)
+            .filter(|node| {
+                let subscribed = |set: &SetStanding| set.subscription(*node).is_some_and(|own| own.active);
+                plan.sets.iter().all(subscribed) && !chain_of(plan, *node).iter().any(|link| is_down(view, *link))
+            })
+            .collect();
+        let instead = if others.is_empty() {
+            String::new()
+        } else {
+            format!(
+                ", or switch to another node: --to {}",
+                list(&others).replace(", ", " or --to ")
+            )
+        };
+        findings.problem(
+            *dead,
+            format!(
+                "stands between node {} and the origin. Start it; or lead node {} past it with slonik, in a script whose \
+                 preamble leaves node {dead} out: {}{instead}",
+                plan.new,
+                list(&behind.into_iter().collect::<Vec<_>>()),
+                statements.join(" "),
+            ),
+        );
     }
 }
 

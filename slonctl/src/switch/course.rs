@@ -156,6 +156,7 @@ impl Course<'_> {
             old: Some(old),
             new,
             settle: self.arguments.settle,
+            extent: self.arguments.verify,
             failed: &[],
             console: self.console,
         };

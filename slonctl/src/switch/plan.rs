@@ -6,8 +6,7 @@ use std::fmt;
 use super::SwitchArguments;
 use crate::hooks::HookEvent;
 use crate::script::Script;
-use crate::status::lag;
-use crate::view::{ClusterView, SetStanding};
+use crate::view::{ClusterView, SetStanding, lag};
 
 /// How far the script is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

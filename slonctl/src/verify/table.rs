@@ -7,7 +7,7 @@ use trunkline_sql::equality::{Comparison, KeyDifference, Slice, TEXT_SETTINGS, r
 
 use super::point::{Pair, Point, Purpose};
 use super::report::{KeyReport, SequenceReport, SubscriptionReport, TableReport};
-use super::{VerifyArguments, VerifyError};
+use super::{Manner, VerifyArguments, VerifyError};
 use crate::console::{Console, milliseconds};
 
 /// How long a pair of snapshots is used: an old one keeps the servers from cleaning up.
@@ -32,22 +32,16 @@ pub(super) async fn compare_all(
     if arguments.table.is_empty() {
         report.sequences = differing_sequences(&point);
     }
-    let mut tables: Vec<(i32, SetTable)> = Vec::new();
-    for set in &pair.sets {
-        let found = copy::tables(&pair.source, &pair.cluster, pair.source.server_version(), *set)
-            .await
-            .map_err(VerifyError::database(pair.origin, "reading `sl_table`"))?;
-        tables.extend(found.into_iter().map(|table| (*set, table)));
-    }
+    let mut tables = tables(pair).await?;
     tables.retain(|(_, table)| {
         let plain = format!("{}.{}", table.schema, table.name);
         arguments.table.is_empty() || arguments.table.contains(&plain) || arguments.table.contains(&table.qualified())
     });
-    let mut walk = Walk {
-        pair,
-        arguments,
-        point: Some(point),
+    let manner = Manner {
+        max_rate: arguments.max_rate,
+        show: arguments.show,
     };
+    let mut walk = Walk::new(pair, manner, point);
     for (set, table) in &tables {
         let mut compared = walk.table(*set, table).await?;
         let mut all = compared.1;
@@ -76,14 +70,35 @@ pub(super) async fn compare_all(
     Ok(report)
 }
 
+/// The tables of the pair's sets, with their sets.
+pub(super) async fn tables(pair: &Pair) -> Result<Vec<(i32, SetTable)>, VerifyError> {
+    let mut tables = Vec::new();
+    for set in &pair.sets {
+        let found = copy::tables(&pair.source, &pair.cluster, pair.source.server_version(), *set)
+            .await
+            .map_err(VerifyError::database(pair.origin, "reading `sl_table`"))?;
+        tables.extend(found.into_iter().map(|table| (*set, table)));
+    }
+    Ok(tables)
+}
+
 /// Goes through the tables, from one point to the next.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     pair: &'a Pair,
-    arguments: &'a VerifyArguments,
+    manner: Manner,
     point: Option<Point>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// Begins at an open point.
+    pub(super) fn new(pair: &'a Pair, manner: Manner, point: Point) -> Self {
+        Self {
+            pair,
+            manner,
+            point: Some(point),
+        }
+    }
+
     /// A point that is young enough: the SYNC.
     async fn sync(&mut self) -> Result<i64, VerifyError> {
         if let Some(point) = &self.point {
@@ -98,7 +113,8 @@ impl Walk<'_> {
         Ok(sync)
     }
 
-    async fn close(&mut self) -> Result<(), VerifyError> {
+    /// Ends the transactions of the point that is open.
+    pub(super) async fn close(&mut self) -> Result<(), VerifyError> {
         if self.point.take().is_some() {
             self.pair.leave().await?;
         }
@@ -106,7 +122,11 @@ impl Walk<'_> {
     }
 
     /// Compares a table slice by slice.
-    async fn table(&mut self, set: i32, table: &SetTable) -> Result<(TableReport, Vec<KeyDifference>), VerifyError> {
+    pub(super) async fn table(
+        &mut self,
+        set: i32,
+        table: &SetTable,
+    ) -> Result<(TableReport, Vec<KeyDifference>), VerifyError> {
         let pair = self.pair;
         let started = Instant::now();
         let first = self.sync().await?;
@@ -128,7 +148,7 @@ impl Walk<'_> {
         let mut after: Option<Vec<String>> = None;
         loop {
             report.syncs.1 = self.sync().await?;
-            let comparison = comparison(pair, table, self.arguments.max_rate).await?;
+            let comparison = comparison(pair, table, self.manner.max_rate).await?;
             if report.key.is_empty() {
                 report.key = comparison.source_shape().key_names().map(str::to_owned).collect();
             }
@@ -158,11 +178,7 @@ impl Walk<'_> {
         differences.sort_unstable();
         differences.dedup();
         report.differing = differences.len();
-        report.keys = differences
-            .iter()
-            .take(self.arguments.show)
-            .map(KeyReport::from)
-            .collect();
+        report.keys = differences.iter().take(self.manner.show).map(KeyReport::from).collect();
         report.seconds = milliseconds(started.elapsed());
         Ok((report, differences))
     }
@@ -226,7 +242,8 @@ async fn repair(
     Ok(differences.len())
 }
 
-fn differing_sequences(point: &Point) -> Vec<SequenceReport> {
+/// The sequences that are not the same at the point.
+pub(super) fn differing_sequences(point: &Point) -> Vec<SequenceReport> {
     point
         .sequences
         .iter()

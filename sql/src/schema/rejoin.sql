@@ -46,6 +46,26 @@ begin
 end
 $trunkline$;
 
+-- A table or sequence of a set that is gone belongs to another one now (merge set): this node groups it so as well, and writers stay
+-- kept out of it. The set is made known where it is not; its origin must be known.
+-- Locks: config lock. Event: none.
+create or replace function @NAMESPACE@.tl_followMember(p_id integer, p_sequence boolean, p_set integer, p_origin integer) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    insert into @NAMESPACE@.sl_set (set_id, set_origin, set_comment)
+    select p_set, p_origin, ''
+    where not exists (select from @NAMESPACE@.sl_set s where s.set_id = p_set);
+    if p_sequence then
+        update @NAMESPACE@.sl_sequence q set seq_set = p_set where q.seq_id = p_id;
+    else
+        update @NAMESPACE@.sl_table t set tab_set = p_set where t.tab_id = p_id;
+    end if;
+end
+$trunkline$;
+
 -- Gives the sets this node knows the origins they have now (parallel arrays), forgets the others, and nodes that are gone. The tables
 -- of the sets look like a subscriber's afterwards; those of sets that are gone are ordinary tables.
 -- Locks: config lock; SHARE ROW EXCLUSIVE on each table, ACCESS EXCLUSIVE on those of sets that are gone. Event: none.

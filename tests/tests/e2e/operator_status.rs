@@ -177,3 +177,100 @@ async fn the_configuration_file_names_nodes_and_is_held_to_it() {
         .exits(1)
         .says("holds no node of cluster other");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_set_that_waits_is_shown_with_who_calls_and_who_stands_in_its_way() {
+    let cluster = cascade("status_calls", true).await;
+    cluster.run(1, "create table aside (id int)").await;
+    cluster.run(1, "insert into item values (1, 'v')").await;
+    let writer = cluster.connect(1).await;
+    writer.run("begin; update item set v = 'held' where id = 1").await;
+    let pid: i32 = writer.value("select pg_backend_pid()").await;
+    let seen = async |wanted: &dyn Fn(&Value) -> bool| {
+        wait_until("status shows it", PATIENCE, async || {
+            let report = status(&cluster, 1).await;
+            if wanted(&report) {
+                Ok(())
+            } else {
+                Err(format!("{} {}", report["calls"], report["notes"]))
+            }
+        })
+        .await;
+    };
+    let ((), run) = tokio::join!(
+        async {
+            seen(&|report| {
+                let call = &report["calls"][0];
+                call["application"] == "slonik"
+                    && call["holds_config_lock"] == true
+                    && call["since_seconds"].as_f64() > Some(1.9)
+                    && call["waits_for"][0]
+                        .as_str()
+                        .is_some_and(|text| text.starts_with(&format!("pid {pid} (")))
+            })
+            .await;
+            cluster
+                .slonctl_from(3, &["status"])
+                .await
+                .exits(0)
+                .says("Changes of the cluster under way")
+                .says("application slonik");
+            cluster
+                .slonctl_from(3, &["check", "--only", "components", "--stuck", "1s"])
+                .await
+                .exits(1)
+                .says("it has the config lock");
+            // Now the lock is had, but a transaction that began before it is still open.
+            let older = cluster.connect(1).await;
+            older.run("begin; insert into aside values (1)").await;
+            writer.run("rollback").await;
+            seen(&|report| {
+                let notes = report["notes"].to_string();
+                notes.contains("insert into aside values (1)") && notes.contains("slonik is connected for")
+            })
+            .await;
+            older.run("rollback").await;
+        },
+        cluster.slonik("lock set (id = 1, origin = 1);\nunlock set (id = 1, origin = 1);\n")
+    );
+    run.succeeds();
+    seen(&|report| report["calls"].as_array().is_some_and(Vec::is_empty)).await;
+    cluster.caught_up().await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_announces_nothing_although_its_slon_lives_is_named() {
+    let cluster = cascade("status_silent", false).await;
+    cluster.caught_up().await;
+    let message = "has changes that no SYNC announces";
+    // The sync thread waits for this session; to everybody else its last SYNC looks two minutes old.
+    let blocker = cluster.connect(1).await;
+    blocker
+        .run(&cluster.sql("begin; lock table @NAMESPACE@.sl_event_lock in access exclusive mode"))
+        .await;
+    let old = cluster
+        .sql("update @NAMESPACE@.sl_event set ev_timestamp = ev_timestamp - interval '2 minutes' where ev_origin = 1");
+    cluster.run(1, &old).await;
+    cluster.slonctl_from(2, &["check", "--only", "slon"]).await.exits(0);
+    cluster.run(1, "insert into item values (1, 'v')").await;
+    cluster
+        .slonctl_from(2, &["check", "--only", "slon"])
+        .await
+        .exits(2)
+        .says(&format!("SLONY CRITICAL - cluster e2e: node 1: {message}"));
+    cluster
+        .slonctl_from(2, &["status"])
+        .await
+        .exits(0)
+        .says(&format!("node 1 {message}"));
+    blocker.run("commit").await;
+    cluster.caught_up().await;
+    cluster
+        .slonctl_from(2, &["status"])
+        .await
+        .exits(0)
+        .keeps_quiet_about(message);
+    cluster.slonctl_from(2, &["check", "--only", "slon"]).await.exits(0);
+    cluster.assert_all_equal().await;
+}

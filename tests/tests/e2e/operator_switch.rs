@@ -2,12 +2,16 @@
 //!
 //! On servers of their own: `lock set` waits for every older transaction of a server, also for those of other tests.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rand::Rng;
-use trunkline_tests::{Cluster, Connection, PATIENCE, Slonctl, Writers, run_slonctl, test_seed, wait_until};
+use trunkline_tests::{
+    Cluster, Connection, PATIENCE, Slonctl, Writers, program, run_slonctl, run_slonik, slonik_string, test_seed,
+    wait_until,
+};
 
 const TABLES: [&str; 1] = [r#""public"."item""#];
 
@@ -81,6 +85,8 @@ async fn a_switch_under_load_loses_nothing_and_tells_its_hooks_what_happens() {
         .says("was refused: Slony-I:")
         .says("all sequences (1) went along")
         .says("all subscribers have applied everything up to its event")
+        .says("node 1    proved: has the same rows as node 2 at SYNC")
+        .says("node 3    proved: has the same rows as node 2 at SYNC")
         .says("done: the origin of set 1 is node 2");
     println!("{}", run.stdout);
     assert_eq!(
@@ -366,6 +372,92 @@ async fn a_switch_that_fails_half_way_puts_everything_back() {
         }
     })
     .await;
+    cluster.caught_up().await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_proves_that_rows_are_equal_and_says_what_it_left_out() {
+    let cluster = star("switch_rows").await;
+    cluster.caught_up().await;
+    // One row that the subscribers do not share; confirmations alone would not tell.
+    cluster
+        .run(
+            3,
+            "begin; set local session_replication_role to replica; update item set v = 'another' where id = 1; commit",
+        )
+        .await;
+    cluster
+        .slonctl_from(1, &["switch", "--to", "2", "-f"])
+        .await
+        .exits(8)
+        .says("node 1    proved: has the same rows as node 2 at SYNC")
+        .says("node 3    NOT PROVED: differs from node 2")
+        .says("\"public\".\"item\": 1 rows")
+        .says("slonctl verify --node 3");
+    accepts_a_write(&cluster, 2).await;
+    cluster
+        .slonctl_from(1, &["switch", "--to", "1", "-f", "--verify", "none"])
+        .await
+        .exits(0)
+        .keeps_quiet_about("same rows");
+    cluster.slonctl_from(1, &["verify", "--repair"]).await.exits(0);
+    // No time at all: it is said what was not compared, and that is no failure.
+    cluster
+        .slonctl_from(1, &["switch", "--to", "2", "-f", "--verify", "1ms"])
+        .await
+        .exits(0)
+        .says("not compared, for want of time: \"public\".\"item\"; `slonctl verify --node 3` does it");
+    cluster
+        .slonctl_from(1, &["switch", "--to", "1", "-f", "--verify", "all"])
+        .await
+        .exits(0)
+        .says("all 1 tables, 1 rows");
+    cluster.caught_up().await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_node_on_the_way_is_gone_around_as_the_refusal_says() {
+    let cluster = Cluster::on_own_servers("switch_gap", 4).await;
+    cluster
+        .run_on_all("create table item (id int primary key, v text)")
+        .await;
+    cluster.run(1, "insert into item values (1, 'v')").await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.subscribe(1, 1, 2, 3).await;
+    cluster.subscribe(1, 1, 1, 4).await;
+    cluster.caught_up().await;
+    cluster.server(2).kill();
+    let resubscribe = "resubscribe node (origin = 1, provider = 1, receiver = 3);";
+    cluster
+        .slonctl_from(1, &["switch", "--to", "3", "-f"])
+        .await
+        .exits(3)
+        .says("stands between node 3 and the origin")
+        .says(resubscribe)
+        .says("or switch to another node: --to 4");
+    let mut script = format!("cluster name = {};\n", cluster.name().name());
+    for id in [1, 3, 4] {
+        let conninfo = slonik_string(&cluster.node(id).conninfo);
+        let _ = writeln!(script, "node {id} admin conninfo = {conninfo};");
+    }
+    run_slonik(&program("slonik"), &[], &format!("{script}{resubscribe}\n"))
+        .await
+        .succeeds();
+    wait_until("node 3 gets the set from node 1", PATIENCE, async || {
+        let run = cluster.slonctl_from(1, &["switch", "--to", "3", "-f"]).await;
+        if run.status.success() {
+            Ok(())
+        } else {
+            Err(run.transcript())
+        }
+    })
+    .await;
+    accepts_a_write(&cluster, 3).await;
+    cluster.server(2).start().unwrap_or_else(|error| panic!("{error}"));
     cluster.caught_up().await;
     cluster.assert_all_equal().await;
 }
