@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
 use trunkline_grammar::{Id, Script, SourceMap};
+use trunkline_sql::admin::SETTINGS;
 use trunkline_sql::{Cluster, Session, SessionOptions, error_text};
 
 use crate::failure::Failure;
@@ -244,7 +245,7 @@ async fn connect(
     report: &Report,
     read_only: bool,
 ) -> Result<(Session, Option<String>), String> {
-    let mut on_connect: Vec<String> = admin::SETTINGS.map(str::to_owned).into();
+    let mut on_connect: Vec<String> = SETTINGS.map(str::to_owned).into();
     if read_only {
         on_connect.push("set default_transaction_read_only to on".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 use trunkline_grammar::Id;
-use trunkline_sql::admin::{Call, Locks};
+use trunkline_sql::admin::{Call, Locks, SETTINGS};
 
 use super::blockers::watch_locks;
 use super::{Connections, LOCAL_ROLE};
@@ -94,7 +94,7 @@ impl Connections {
             return Ok(());
         }
         let defaults = ["reset session authorization", "reset role", "reset all"];
-        for sql in defaults.into_iter().chain(admin::SETTINGS).chain([LOCAL_ROLE]) {
+        for sql in defaults.into_iter().chain(SETTINGS).chain([LOCAL_ROLE]) {
             self.run(id, &Call::statement(sql)).await?;
         }
         Ok(())
