@@ -182,9 +182,14 @@ impl Cluster {
         self.paths.insert((server, client), conninfo.to_owned());
     }
 
-    /// Makes slonik reach node `id` by another conninfo than the node's own.
+    /// Makes slonik and slonctl reach node `id` by another conninfo than the node's own.
     pub fn admin_through(&mut self, id: i32, conninfo: &str) {
         self.admins.insert(id, conninfo.to_owned());
+    }
+
+    /// How slonik and slonctl reach a node.
+    pub(crate) fn admin<'a>(&'a self, node: &'a Node) -> &'a str {
+        self.admins.get(&node.id).unwrap_or(&node.conninfo)
     }
 
     /// A new connection to node `id`.

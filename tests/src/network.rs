@@ -1,13 +1,13 @@
-//! A network with faults: a proxy on each way between two nodes, and on each way from slonik to a node.
+//! A network with faults: a proxy on each way between two nodes, and on each way from slonik and slonctl to a node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::{Cluster, Proxy};
 
-/// The ways between the nodes of a cluster, and slonik's to each. Clients of a node have their own ways, which do not break.
+/// The ways between the nodes of a cluster, and the administrator's to each. Clients of a node have their own ways, which do not break.
 pub struct Network {
-    /// Those between nodes by (server, client); slonik is client 0.
+    /// Those between nodes by (server, client); the administrator is client 0.
     ways: BTreeMap<(i32, i32), Proxy>,
 }
 

@@ -151,7 +151,7 @@ impl Cluster {
     pub fn slonctl_file(&self, hooks: &[(i32, &str, &str)]) -> tempfile::TempPath {
         let mut text = format!("cluster = {:?}\n", self.name().name());
         for node in self.nodes() {
-            let _ = writeln!(text, "[node.{}]\nconninfo = {:?}", node.id, node.conninfo);
+            let _ = writeln!(text, "[node.{}]\nconninfo = {:?}", node.id, self.admin(node));
             for (_, event, command) in hooks.iter().filter(|(id, ..)| *id == node.id) {
                 let _ = writeln!(text, "hooks.{event} = {command:?}");
             }

@@ -26,6 +26,7 @@ mod many_tables;
 mod old_dialects;
 mod operator_check;
 mod operator_failover;
+mod operator_faults;
 mod operator_hooks;
 mod operator_status;
 mod operator_switch;

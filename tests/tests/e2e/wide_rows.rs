@@ -9,7 +9,18 @@ const MEMORY_LIMIT_KB: u64 = 200 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_of_wide_rows_drains_in_bounded_memory() {
-    let cluster = Cluster::new("wide", 3).await;
+    drains("wide", 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes on a busy machine: make soak"]
+async fn a_backlog_of_hundreds_of_wide_rows_drains_in_bounded_memory() {
+    drains("wide_hundreds", 15).await;
+}
+
+/// A backlog of so many blocks of 20 rows, 4 to 5 MB each.
+async fn drains(test: &str, blocks: i32) {
+    let cluster = Cluster::new(test, 3).await;
     cluster
         .run_on_all("create table wide (id int primary key, t text, b bytea)")
         .await;
@@ -26,12 +37,12 @@ async fn a_backlog_of_wide_rows_drains_in_bounded_memory() {
     cluster.subscribe(1, 1, 1, 2).await;
     cluster.subscribe(1, 1, 2, 3).await;
     cluster.stop_slon(2);
-    for block in 0..6 {
+    for block in 0..blocks {
         cluster.run(1, &fill(100 + block * 20, 119 + block * 20)).await;
     }
     cluster.run(1, "update wide set t = t || '!' where id % 20 = 0; update wide set id = -id where id % 30 = 0; delete from wide where id % 31 = 0").await;
     cluster.start_slon(2);
-    cluster.caught_up_within(Duration::from_secs(300)).await;
+    cluster.caught_up_within(Duration::from_secs(600)).await;
     cluster.assert_equal_now().await;
     for node in [1, 2, 3] {
         let pid = cluster.with_slon(node, |slon| slon.pid());
