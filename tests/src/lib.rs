@@ -33,7 +33,7 @@ mod writers;
 pub use cluster::{Cluster, Node};
 pub use connection::Connection;
 pub use fault::{Blow, Fault};
-pub use genuine::{GenuineSlony, genuine_slony};
+pub use genuine::{GenuineSlony, ORIGINALS_TRIGGERS, genuine_slony};
 pub use network::Network;
 pub use operator::{Slonctl, SlonctlRun, run_slonctl};
 pub use outcome::print_outcome;

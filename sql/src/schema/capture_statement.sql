@@ -1,6 +1,6 @@
 -- Capture at the level of statements: which tables, by which triggers, and the functions written for them.
 --
--- For tables where that was chosen with tl_capture_mode(). A captured row costs half as much where the rows of a statement are logged
+-- The default where it is safe, see tl_capture_decision(). A captured row costs half as much where the rows of a statement are logged
 -- together, by three triggers with transition tables, `_C_logtrigger_i`, `_u` and `_d`, while `_C_logtrigger` is disabled. Their functions, tl_log_<table>_<i|u|d>, are written for one
 -- table: names, key and needed settings stand in them as constants, since looking each of them up costs as much as logging the row.
 -- What they take for granted is the table's shape, see tl_capture_shape(). They ask tl_capture_fits() for it in an expression
@@ -54,7 +54,8 @@ begin
     elsif v_wanted = 'row' then
         reason := 'chosen with tl_capture_mode()';
     else
-        reason := 'the default; nothing stands against `statement`';
+        mode := 'statement';
+        reason := 'the default; nothing stands against it';
     end if;
 end
 $trunkline$;

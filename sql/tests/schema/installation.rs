@@ -111,7 +111,7 @@ async fn uninstall_leaves_no_trigger_and_works_inside_a_transaction() {
         connection
             .value("select count(*) from pg_catalog.pg_trigger where tgrelid = 'public.t'::regclass")
             .await,
-        "4"
+        "8"
     );
     let cluster = connection.cluster.clone();
     connection.run("begin").await;
@@ -121,7 +121,7 @@ async fn uninstall_leaves_no_trigger_and_works_inside_a_transaction() {
         connection
             .value("select count(*) from pg_catalog.pg_trigger where tgrelid = 'public.t'::regclass")
             .await,
-        "4"
+        "8"
     );
     install::uninstall(&*connection.session, &cluster).await.unwrap();
     assert_eq!(

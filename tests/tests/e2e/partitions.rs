@@ -1,6 +1,6 @@
 //! Partitions and inheritance children.
 
-use trunkline_tests::{Cluster, PATIENCE, wait_until};
+use trunkline_tests::{Cluster, PATIENCE, slonik_string, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_through_the_parent_reach_the_partitions_of_a_subscriber() {
@@ -230,4 +230,44 @@ async fn a_partitioned_parent_is_replicated_with_partitions_that_come_later() {
         .run(1, "insert into metric values (3, '2027-01-01', 'moved on')")
         .await;
     cluster.assert_all_equal().await;
+}
+
+/// Rows written through the parent would pass the statement triggers of the table by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replicated_table_becomes_a_partition_by_a_script_that_asks_for_capture_by_row() {
+    let cluster = Cluster::new("attached", 2).await;
+    cluster
+        .run_on_all("create table item (id int primary key, v text); create table whole (id int not null, v text) partition by list (v)")
+        .await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &["public.item"], &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    // Both have been the origin, so both have the bar.
+    cluster.move_set(1, 1, 2).await;
+    cluster.move_set(1, 2, 1).await;
+    let origin = cluster.connect(1).await;
+    origin.run("insert into item values (1, 'a'), (2, 'a')").await;
+    let attach = "alter table whole attach partition item for values in ('a')";
+    for node in [1, 2] {
+        let refusal = cluster.connect(node).await.try_run(attach).await.unwrap_err();
+        assert!(refusal.contains("see_tl_capture_mode"), "node {node}: {refusal}");
+    }
+    let script = cluster.sql(&format!(
+        "select @NAMESPACE@.tl_capture_mode(tab_id, 'row') from @NAMESPACE@.sl_table; {attach};"
+    ));
+    cluster
+        .slonik(&format!(
+            "execute script (sql = {}, event node = 1);",
+            slonik_string(&script)
+        ))
+        .await
+        .succeeds();
+    origin
+        .run("insert into whole values (3, 'a'), (4, 'a'); update whole set id = id + 10 where id < 3; delete from whole where id = 4")
+        .await;
+    cluster.assert_all_equal().await;
+    assert_eq!(
+        cluster.connect(2).await.rows("select id from item order by id").await,
+        ["3", "11", "12"]
+    );
 }

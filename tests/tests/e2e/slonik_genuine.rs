@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use trunkline_tests::{Cluster, genuine_slony, program, run_slonik};
+use trunkline_tests::{Cluster, ORIGINALS_TRIGGERS, genuine_slony, program, run_slonik};
 
 const TABLES: &str = r#"create table t1 (id serial primary key, v text);
     create table t2 (id serial primary key, v text);
@@ -53,8 +53,7 @@ async fn state(cluster: &Cluster) -> String {
         "select ev_origin, ev_seqno, ev_type, ev_data1, ev_data2, case when ev_type <> 'STORE_PATH' then ev_data3 end,
                 ev_data4, ev_data5, ev_data6 from @NAMESPACE@.sl_event order by 1, 2",
         "select con_origin, con_received, con_seqno from @NAMESPACE@.sl_confirm order by 1, 2, 3",
-        "select c.relname, t.tgname, t.tgenabled from pg_trigger t join pg_class c on c.oid = t.tgrelid
-          where not t.tgisinternal and c.relnamespace = 'public'::regnamespace order by 1, 2",
+        ORIGINALS_TRIGGERS,
         "select last_value from @NAMESPACE@.sl_log_status",
     ];
     let mut text = String::new();

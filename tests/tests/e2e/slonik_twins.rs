@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use trunkline_tests::{Cluster, SlonikRun, genuine_slony, program, run_slonik};
+use trunkline_tests::{Cluster, ORIGINALS_TRIGGERS, SlonikRun, genuine_slony, program, run_slonik};
 
 const TABLES: &str = r#"create table t1 (id serial primary key, v text);
     create table t2 (id serial primary key, v text);
@@ -129,8 +129,7 @@ async fn rows(cluster: &Cluster) -> String {
                 ev_data4, ev_data5, ev_data6 from @NAMESPACE@.sl_event order by ev_origin, ev_seqno",
         "select con_origin, con_received from @NAMESPACE@.sl_confirm
           where 7 not in (con_origin, con_received) /* a node that is only announced holds back more of our cleanup */ order by 1, 2",
-        "select c.relname, t.tgname, t.tgenabled from pg_trigger t join pg_class c on c.oid = t.tgrelid
-          where not t.tgisinternal and c.relnamespace = 'public'::regnamespace order by 1, 2",
+        ORIGINALS_TRIGGERS,
     ];
     let mut text = String::new();
     for node in cluster.nodes() {
