@@ -84,7 +84,8 @@ fn lost_rows(columns: &str, script_columns: &str) -> String {
     )
 }
 
-/// The lost transactions, in the order of their last change, which is about that of their commits.
+/// The lost transactions, in the order of their commits where the server keeps that of all of them, else of their last
+/// changes, which is about the same.
 ///
 /// # Errors
 /// Any database error.
@@ -105,21 +106,23 @@ pub async fn transactions(
         format!("pg_catalog.to_char({expression} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
     };
     let committed = if tracked {
-        iso("pg_catalog.pg_xact_commit_timestamp((x.txid % 4294967296)::pg_catalog.text::pg_catalog.xid)")
+        "pg_catalog.pg_xact_commit_timestamp((x.txid % 4294967296)::pg_catalog.text::pg_catalog.xid)"
     } else {
-        "null::pg_catalog.text".to_owned()
+        "null::pg_catalog.timestamptz"
     };
     let sql = cluster.sql(&format!(
-        "select x.txid, {committed}, {}, {}, x.changes
+        "select x.txid, {}, {}, {}, x.changes
            from (select r.txid, count(*) as changes, max(r.action) as last_action
                    from ({}) r group by 1) x
+          cross join lateral (select {committed}) c (committed)
            left join lateral (
                 select max(e.ev_timestamp) filter (where not v.seen) as before, min(e.ev_timestamp) filter (where v.seen) as after
                   from @NAMESPACE@.sl_event e
                  cross join lateral (select pg_catalog.txid_visible_in_snapshot(x.txid, e.ev_snapshot)) as v (seen)
                  where e.ev_type = 'SYNC' and e.ev_origin = (select last_value from @NAMESPACE@.sl_local_node_id)
                 ) s on true
-          order by x.last_action",
+          order by case when pg_catalog.bool_and(c.committed is not null) over () then c.committed end, x.last_action",
+        iso("c.committed"),
         iso("s.before"),
         iso("s.after"),
         lost_rows("l.log_txid as txid, l.log_actionseq as action", "l.log_txid, l.log_actionseq"),

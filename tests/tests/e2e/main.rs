@@ -22,6 +22,7 @@ mod figures;
 mod interoperation;
 mod joining;
 mod keys;
+mod losses;
 mod many_tables;
 mod old_dialects;
 mod operator_check;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use trunkline_tests::{Cluster, PATIENCE, run_slonctl, wait_until};
+use trunkline_tests::{Cluster, PATIENCE, Slonctl, run_slonctl, wait_until};
 
 const TABLES: [&str; 1] = [r#""public"."item""#];
 
@@ -272,5 +273,29 @@ async fn an_origin_that_announces_nothing_although_its_slon_lives_is_named() {
         .exits(0)
         .keeps_quiet_about(message);
     cluster.slonctl_from(2, &["check", "--only", "slon"]).await.exits(0);
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_cluster_is_looked_at_again_and_again_also_when_a_node_goes_and_comes() {
+    let cluster = cascade("status_watch", true).await;
+    let conninfo = &cluster.node(1).conninfo;
+    let slonctl = Slonctl::start(&["--conninfo", conninfo, "--json", "status", "--watch", "1"]);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    cluster.server(3).kill();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cluster.server(3).start().unwrap_or_else(|error| panic!("{error}"));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    slonctl.signal(Signal::SIGKILL);
+    let run = slonctl.finish().await;
+    let answered: Vec<i64> = run
+        .json()
+        .iter()
+        .map(|report| report["answered"].as_i64().unwrap_or_default())
+        .collect();
+    let mut changes = answered.clone();
+    changes.dedup();
+    assert_eq!(changes, [3, 2, 3], "{answered:?}");
+    cluster.caught_up().await;
     cluster.assert_all_equal().await;
 }

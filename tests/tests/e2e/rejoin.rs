@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rand::Rng;
-use trunkline_tests::{Cluster, PATIENCE, SlonctlRun, Writers, run_slonctl, shared_throwaway, test_seed, wait_until};
+use trunkline_tests::{
+    Cluster, PATIENCE, SlonctlRun, Writers, program, run_slonctl, run_slonik, shared_throwaway, slonik_string,
+    test_seed, wait_until,
+};
 
 /// Nodes 1 to 3, set 1 from node 1 to both others.
 async fn three_nodes(test: &str) -> Cluster {
@@ -238,4 +241,83 @@ async fn rejoin_refuses_what_it_must_and_full_copies_everything() {
         .exits(0)
         .says("all rows are copied");
     cluster.assert_all_equal().await;
+}
+
+#[tokio::test]
+async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
+    let cluster = Cluster::new("rejoin_gone", 2).await;
+    for table in ["item", "merged", "dropped"] {
+        cluster
+            .run_on_all(&format!("create table {table} (id int primary key, v text)"))
+            .await;
+        cluster.run(1, &format!("insert into {table} values (1, 'v')")).await;
+    }
+    cluster.establish().await;
+    for (set, table) in (1..).zip(["item", "merged", "dropped"]) {
+        cluster
+            .create_set(set, 1, &[&format!(r#""public"."{table}""#)], &[])
+            .await;
+        cluster.subscribe(set, 1, 1, 2).await;
+    }
+    cluster.kill_slon(1);
+    cluster
+        .slonik("failover (id = 1, backup node = 2); drop node (id = 1, event node = 2);\n")
+        .await
+        .succeeds();
+    let script = "merge set (id = 1, add id = 2, origin = 2);\ndrop set (id = 3, origin = 2);\n";
+    let preamble = format!(
+        "cluster name = {};\nnode 2 admin conninfo = {};\n",
+        cluster.name().name(),
+        slonik_string(&cluster.node(2).conninfo)
+    );
+    run_slonik(&program("slonik"), &[], &format!("{preamble}{script}"))
+        .await
+        .succeeds();
+    cluster.run(2, "update merged set v = 'changed' where id = 1").await;
+
+    let saved = directory("rejoin_gone");
+    let save = saved.to_str().unwrap();
+    slonctl(&cluster, &["rejoin", "--node", "1", "--save", save])
+        .await
+        .exits(3)
+        .says("set 3: public.dropped")
+        .says("--release");
+    let old = cluster.connect(1).await;
+    let write = async |table: &str| old.try_run(&format!("insert into {table} values (7, 'here')")).await;
+    for table in ["item", "merged", "dropped"] {
+        assert!(
+            write(table).await.is_err(),
+            "{table} takes writes before anything is decided"
+        );
+    }
+    let arguments = ["rejoin", "--node", "1", "--save", save, "--release"];
+    let started = async {
+        let node = cluster.connect(1).await;
+        wait_until("node 1 takes node 2 for the origin of set 1", PATIENCE, async || {
+            let sets: i64 = node
+                .value(&cluster.sql("select count(*) from @NAMESPACE@.sl_set where set_id = 1 and set_origin = 2"))
+                .await;
+            if sets == 1 { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await;
+        for table in ["item", "merged"] {
+            assert!(
+                write(table).await.is_err(),
+                "{table} takes writes while the node returns"
+            );
+        }
+        cluster.start_slon(1);
+    };
+    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), started);
+    run.exits(0)
+        .says("set 1 has taken over tables of sets that are gone")
+        .says("ordinary tables from now on")
+        .says("it receives set 1 after");
+    assert_eq!(write("dropped").await, Ok(()));
+    cluster.caught_up().await;
+    cluster.assert_all_equal().await;
+    slonctl(&cluster, &["verify"])
+        .await
+        .exits(0)
+        .says("\"public\".\"merged\": equal");
 }

@@ -214,3 +214,45 @@ async fn verify_says_who_does_not_come_along() {
     cluster.slonctl_from(1, &["verify"]).await.exits(0);
     cluster.assert_all_equal().await;
 }
+
+#[tokio::test]
+async fn verify_reads_no_faster_than_it_may() {
+    let cluster = Cluster::new("verify_rate", 2).await;
+    cluster
+        .run_on_all("create table big (id int primary key, v text)")
+        .await;
+    cluster
+        .run(
+            1,
+            "insert into big select i, repeat(md5(i::text), 30) from generate_series(1, 8000) i",
+        )
+        .await;
+    cluster.run_on_all("analyze big").await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &[r#""public"."big""#], &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.run_on_all("analyze big").await;
+    let megabytes: i64 = cluster
+        .connect(1)
+        .await
+        .value("select pg_table_size('big') / 1024 / 1024")
+        .await;
+    let seconds = async |arguments: &[&str]| -> f64 {
+        let run = cluster
+            .slonctl_from(1, &[&["--json", "verify"], arguments].concat())
+            .await
+            .exits(0);
+        run.json()[0]["subscriptions"][0]["tables"][0]["seconds"]
+            .as_f64()
+            .unwrap()
+    };
+    let free = seconds(&[]).await;
+    let limited = seconds(&["--max-rate", "3M"]).await;
+    #[allow(clippy::cast_precision_loss)]
+    let least = megabytes as f64 / 3.0;
+    println!("{megabytes} MB: {free:.2} s, at 3 MB/s {limited:.2} s");
+    // Naps are taken at random: their sum is within a few percent of what it should be.
+    assert!(limited > least * 0.8, "{limited:.2} s, {least:.2} s would be right");
+    assert!(free < limited, "{free:.2} s without a limit, {limited:.2} s with it");
+    cluster.assert_all_equal().await;
+}
