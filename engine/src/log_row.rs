@@ -1,5 +1,7 @@
 //! Log rows as they come from a provider: the binary COPY format, decoded without copying values.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 /// One row of `sl_log_1` or `sl_log_2`.
@@ -28,24 +30,38 @@ pub struct LogRow {
     count: usize,
 }
 
-/// A part of a tuple.
+/// A part of a tuple. Narrow, because a backlog has three of them per row.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Result<Self, DecodeError> {
+        let narrow = |place| u32::try_from(place).map_err(|_| error("a row of more than 4 GB"));
+        Ok(Self {
+            start: narrow(start)?,
+            end: narrow(end)?,
+        })
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 impl LogRow {
     /// `log_tablenspname`.
     #[must_use]
     pub fn schema(&self) -> &[u8] {
-        &self.raw[self.schema.start..self.schema.end]
+        &self.raw[self.schema.range()]
     }
 
     /// `log_tablerelname`.
     #[must_use]
     pub fn relation(&self) -> &[u8] {
-        &self.raw[self.relation.start..self.relation.end]
+        &self.raw[self.relation.range()]
     }
 
     /// Number of elements of `log_cmdargs`.
@@ -58,7 +74,7 @@ impl LogRow {
     #[must_use]
     pub fn arguments(&self) -> Arguments<'_> {
         Arguments {
-            rest: &self.raw[self.elements.start..self.elements.end],
+            rest: &self.raw[self.elements.range()],
         }
     }
 
@@ -224,7 +240,7 @@ impl Cursor<'_> {
             return Ok(Column::Incomplete);
         }
         self.at = end;
-        Ok(Column::Value(Span { start, end }))
+        Ok(Column::Value(Span::new(start, end)?))
     }
 }
 
@@ -254,7 +270,7 @@ fn parse(data: &[u8]) -> Result<Option<Shape>, DecodeError> {
         changed,
         arguments,
     ] = columns;
-    let bytes = |span: Span| &data[span.start..span.end];
+    let bytes = |span: Span| &data[span.range()];
     let table = table.map(|span| int4(bytes(span))).transpose()?;
     let action = action.ok_or_else(|| error("log_actionseq is null"))?;
     let action = i64::from_be_bytes(
@@ -295,24 +311,25 @@ fn int4(bytes: &[u8]) -> Result<i32, DecodeError> {
 /// Checks an array and says where its elements are and how many.
 fn text_array(data: &[u8], array: Span) -> Result<(Span, usize), DecodeError> {
     let short = || error("an array is too short");
+    let Range { start: first, end } = array.range();
     let word = |at: usize| -> Result<i32, DecodeError> {
-        let bytes = data[..array.end].get(at..at + 4).ok_or_else(short)?;
+        let bytes = data[..end].get(at..at + 4).ok_or_else(short)?;
         int4(bytes)
     };
-    let dimensions = word(array.start)?;
+    let dimensions = word(first)?;
     // Flags and element type.
-    word(array.start + 8)?;
+    word(first + 8)?;
     match dimensions {
         0 => return Ok((Span::default(), 0)),
         1 => {}
         _ => return Err(error("an array has several dimensions")),
     }
-    let count = usize::try_from(word(array.start + 12)?).map_err(|_| error("negative array length"))?;
+    let count = usize::try_from(word(first + 12)?).map_err(|_| error("negative array length"))?;
     // The lower bound.
-    word(array.start + 16)?;
-    let start = array.start + 20;
+    word(first + 16)?;
+    let start = first + 20;
     let mut cursor = Cursor {
-        data: &data[..array.end],
+        data: &data[..end],
         at: start,
     };
     for _ in 0..count {
@@ -320,7 +337,7 @@ fn text_array(data: &[u8], array: Span) -> Result<(Span, usize), DecodeError> {
             return Err(short());
         }
     }
-    Ok((Span { start, end: cursor.at }, count))
+    Ok((Span::new(start, cursor.at)?, count))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use trunkline_sql::log_selection::{LogSelection, LogTables, SEQUENCE_VALUES};
+use trunkline_sql::log_selection::{LogSelection, LogTables, READ_SETTINGS, SEQUENCE_VALUES};
 use trunkline_sql::script::{self, ScriptPlace, ScriptRow};
 use trunkline_sql::snapshot::Window;
 use trunkline_sql::{ConnectError, Session, error_text};
@@ -122,6 +122,7 @@ impl Provider {
             })?;
         let mut options = node.session_options(role);
         options.connect_timeout = Some(Duration::from_secs(10));
+        options.on_connect.push(READ_SETTINGS.to_owned());
         let session = Session::connect(&path.conninfo, &options)
             .await
             .map_err(|source| ProviderError::Connect { node: id, source })?;

@@ -123,6 +123,8 @@ pub struct Worker {
     log_table: Option<LogTable>,
     /// A session whose transaction holds log rows stored beside the group being applied.
     beside: Option<Session>,
+    /// The same session between two groups.
+    idle_beside: Option<Session>,
     leftovers: Leftovers,
     /// When the local tables were looked at last.
     looked: Instant,
@@ -156,6 +158,7 @@ pub async fn run(
         last_done: last,
         log_table: None,
         beside: None,
+        idle_beside: None,
         // Whoever worked here before may have died at the wrong moment.
         leftovers: Leftovers::Possible,
         looked: Instant::now(),
@@ -235,6 +238,7 @@ impl Worker {
         self.last_snapshot = None;
         self.generation = u64::MAX;
         self.beside = None;
+        self.idle_beside = None;
         self.leftovers = Leftovers::Possible;
         if matches!(error, WorkerError::Apply(_)) {
             // A script may have run in this session.
@@ -263,11 +267,18 @@ impl Worker {
         }
     }
 
+    /// Connects for applying.
     async fn connect(&self) -> Result<Session, WorkerError> {
+        self.connect_as("replica").await
+    }
+
+    /// Connects to the local database with a role of replication: `replica` to apply, `local` to store log rows, where the
+    /// apply trigger for Slony's slon must stay quiet.
+    async fn connect_as(&self, role: &str) -> Result<Session, WorkerError> {
         let mut options = self.node.session_options(&self.actor);
         options
             .on_connect
-            .push("set session_replication_role to replica".to_owned());
+            .push(format!("set session_replication_role to {role}"));
         Ok(Session::connect(&self.node.conninfo, &options).await?)
     }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, CopyInSink};
+use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage};
 
 use crate::log_selection::forward_statement;
 use crate::snapshot::Snapshot;
@@ -102,9 +102,14 @@ impl LogWriter {
     /// Any database error.
     pub async fn put(&mut self, tuple: &Bytes) -> Result<(), tokio_postgres::Error> {
         if tuple.len() >= MESSAGE {
-            // Large ones go as they are, without a copy.
+            // Large ones go as they are, in pieces: the connection's own buffer grows to the largest message and stays so.
             self.sink.feed(self.buffer.split().freeze()).await?;
-            return self.sink.feed(tuple.clone()).await;
+            for start in (0..tuple.len()).step_by(MESSAGE) {
+                self.sink
+                    .feed(tuple.slice(start..tuple.len().min(start + MESSAGE)))
+                    .await?;
+            }
+            return Ok(());
         }
         self.buffer.extend_from_slice(tuple);
         if self.buffer.len() >= MESSAGE {
@@ -178,18 +183,16 @@ pub async fn begin_beside(
     log_table: LogTable,
 ) -> Result<bool, tokio_postgres::Error> {
     let begin = cluster.sql(&format!(
-        "begin; set local synchronous_commit to off; lock table @NAMESPACE@.{} in row exclusive mode nowait",
+        "begin; set local synchronous_commit to off; lock table @NAMESPACE@.{} in row exclusive mode nowait;
+         select pg_catalog.pg_try_advisory_xact_lock((c.oid::int8 << 32) | {origin})
+           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          where n.nspname = @CLUSTER@ and c.relname = 'sl_log_1'",
         log_table.name
     ));
-    let is_begun = match client.batch_execute(&begin).await {
-        Ok(()) => {
-            let take = cluster.sql(
-                "select pg_catalog.pg_try_advisory_xact_lock((c.oid::int8 << 32) | $1::int4::int8)
-                   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                  where n.nspname = @CLUSTER@ and c.relname = 'sl_log_1'",
-            );
-            client.query_one(&take, &[&origin]).await?.try_get(0)?
-        }
+    let is_begun = match client.simple_query(&begin).await {
+        Ok(messages) => messages
+            .iter()
+            .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))),
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => false,
         Err(error) => return Err(error),
     };

@@ -49,6 +49,16 @@ impl LogTables {
 pub const LOG_COLUMNS: &str = "log_origin, log_txid, log_tableid, log_actionseq, log_tablenspname, log_tablerelname, \
                                log_cmdtype, log_cmdupdncols, log_cmdargs";
 
+/// Settings of a session that reads the log.
+///
+/// A window of a backlog is sorted where it is small enough without a detour over the disk (4 MB, the server's default, hold
+/// 30,000 rows). No parallel workers: processors of the provider are its applications', and they cost more than they gain
+/// where the result goes through one connection.
+pub const READ_SETTINGS: &str = "\
+select pg_catalog.set_config('work_mem', '64MB', false)
+  from pg_catalog.pg_settings s where s.name = 'work_mem' and s.setting::int8 < 65536; \
+set max_parallel_workers_per_gather to 0";
+
 /// What to read from one provider for one group of SYNCs.
 #[derive(Debug, Clone)]
 pub struct LogSelection<'a> {

@@ -19,6 +19,9 @@ use super::log_pipeline::Rows;
 use super::{Worker, WorkerError, gone};
 use crate::logging as log;
 
+/// Chunks that may wait to be stored; their bytes are bounded where they are read.
+const AHEAD: usize = 4;
+
 /// Log rows that were stored beside a group that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leftovers {
@@ -60,19 +63,20 @@ impl Worker {
         log_table: LogTable,
         forwarded: &Arc<HashSet<i32>>,
     ) -> Result<Option<Beside>, WorkerError> {
-        if log_table.has_triggers {
-            return Ok(None);
-        }
         let session = if let Some(session) = self.beside.take() {
             session
         } else {
-            let session = self.connect().await?;
+            let session = match self.idle_beside.take().filter(|session| !session.is_closed()) {
+                Some(session) => session,
+                None => self.connect_as("local").await?,
+            };
             if !forward::begin_beside(&session, &self.node.cluster, self.origin, log_table).await? {
+                self.idle_beside = Some(session);
                 return Ok(None);
             }
             session
         };
-        let (chunks, receiver) = mpsc::channel(1);
+        let (chunks, receiver) = mpsc::channel(AHEAD);
         let mut task = JoinSet::new();
         task.spawn(write(
             session,
@@ -88,6 +92,7 @@ impl Worker {
     pub(super) async fn commit_beside(&mut self) -> Result<(), WorkerError> {
         if let Some(session) = self.beside.take() {
             session.batch_execute("commit").await?;
+            self.idle_beside = Some(session);
         }
         Ok(())
     }

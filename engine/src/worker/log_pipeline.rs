@@ -12,13 +12,13 @@ use crate::apply::{Prepared, Tables};
 use crate::log_row::LogRow;
 use crate::provider::{LogStream, ProviderError};
 
-/// Bytes of log rows in a chunk.
-const CHUNK_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of log rows in a chunk. A chunk may be longer by one row, which may be a long one.
+const CHUNK_BYTES: usize = 3 * 1024 * 1024;
 /// Log rows in a chunk.
 const CHUNK_ROWS: usize = 25_000;
-/// Bytes of log rows that are ready or being applied. The chunk being read comes on top, and so does what is made of each:
-/// statements of about the same size.
-const READY_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of log rows that are being read, are ready, or are being applied and forwarded: four chunks of short rows, one row
+/// of several megabytes. What is made of each comes on top: statements of about the same size.
+const READY_BYTES: usize = 14 * 1024 * 1024;
 
 /// Log rows that the initial copy of a set already held, by table.
 pub(super) type Copied = Arc<HashMap<i32, Arc<HashSet<i64>>>>;
@@ -122,7 +122,12 @@ async fn read(
     chunks: mpsc::Sender<Result<Chunk, ProviderError>>,
 ) {
     let room = Arc::new(Semaphore::new(READY_BYTES));
+    // Room is taken before a chunk is read, as much as the last one needed: the next row of a table of long rows is long, too.
+    let mut expected = CHUNK_BYTES;
     loop {
+        let Ok(mut permit) = Arc::clone(&room).acquire_many_owned(permits(expected)).await else {
+            return;
+        };
         let outcome = stream.chunk(CHUNK_BYTES, CHUNK_ROWS).await;
         let mut rows = match outcome {
             Ok(rows) if rows.is_empty() => return,
@@ -135,10 +140,17 @@ async fn read(
         };
         leave_out(&copied, &mut rows);
         let size: usize = rows.iter().map(LogRow::size).sum();
-        let permits = u32::try_from(size.min(READY_BYTES)).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&room).acquire_many_owned(permits).await else {
-            return;
-        };
+        let size = size.min(READY_BYTES);
+        if size > expected {
+            // Whoever holds the rest gives it back without this reader's help.
+            match Arc::clone(&room).acquire_many_owned(permits(size - expected)).await {
+                Ok(more) => permit.merge(more),
+                Err(_) => return,
+            }
+        } else {
+            drop(permit.split(expected - size));
+        }
+        expected = size.max(CHUNK_BYTES);
         let tables = Arc::clone(&tables.borrow());
         let work = tokio::task::spawn_blocking(move || {
             let prepared = Prepared::new(&rows, &tables);
@@ -154,6 +166,10 @@ async fn read(
             return;
         }
     }
+}
+
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Drops rows that the initial copy already held.

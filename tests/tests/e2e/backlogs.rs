@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng;
-use trunkline_tests::{Cluster, test_seed};
+use trunkline_tests::{Cluster, PATIENCE, test_seed, wait_until};
 
 const TABLES: &str = "create table item (id int primary key, a int, v text);
                       create table hot (id int primary key, n int);
@@ -75,6 +75,66 @@ async fn log_rows_of_an_attempt_that_died_are_not_forwarded_twice() {
     )))
     .await;
     cluster.start_slon(2);
+    cluster.assert_all_equal().await;
+    let twice: i64 = two
+        .value(&cluster.sql(
+            "select count(*) from (select from @NAMESPACE@.sl_log_1 where log_origin = 1
+                                    group by log_actionseq having count(*) > 1) as d",
+        ))
+        .await;
+    assert_eq!(twice, 0, "log rows stored twice on node 2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_window_is_forwarded_by_a_session_of_its_own() {
+    let cluster = chain("beside").await;
+    cluster.assert_all_equal().await;
+    cluster.stop_slon(2);
+    cluster.run(1, MANY).await;
+    cluster.start_slon(2);
+    cluster.assert_all_equal().await;
+    let two = cluster.connect(2).await;
+    let (logged, with_an_event): (i64, i64) = (
+        two.value(&cluster.sql("select count(*) from @NAMESPACE@.sl_log_1 where log_origin = 1"))
+            .await,
+        two.value(&cluster.sql(
+            "select count(*) from @NAMESPACE@.sl_log_1
+              where log_origin = 1 and xmin::text in (select e.xmin::text from @NAMESPACE@.sl_event e where e.ev_origin = 1)",
+        ))
+        .await,
+    );
+    assert!(logged > 50_000, "{logged} rows in the log of node 2");
+    assert_eq!(with_an_event, 0, "rows logged by the session that applied them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_rows_of_a_group_that_fails_at_its_commit_are_removed_before_they_come_again() {
+    let cluster = chain("commitfails").await;
+    cluster.assert_all_equal().await;
+    cluster.stop_slon(2);
+    let two = cluster.connect(2).await;
+    two.run(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not yet'; end $$;
+         create constraint trigger refuse after insert on hot deferrable initially deferred
+             for each row execute procedure refuse();
+         alter table hot enable always trigger refuse",
+    )
+    .await;
+    let refused = MANY.replace("commit", "insert into hot values (6, 0); commit");
+    cluster.run(1, &refused).await;
+    cluster.start_slon(2);
+    // Committed by the session beside, while the one that applies cannot commit.
+    let logged = cluster.sql("select count(*) from @NAMESPACE@.sl_log_1 where log_origin = 1");
+    wait_until("log rows of a failed group on node 2", PATIENCE, async || {
+        let rows: i64 = two.value(&logged).await;
+        if rows > 50_000 {
+            Ok(())
+        } else {
+            Err(format!("{rows} rows"))
+        }
+    })
+    .await;
+    two.run("drop trigger refuse on hot; drop function refuse()").await;
     cluster.assert_all_equal().await;
     let twice: i64 = two
         .value(&cluster.sql(
