@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use trunkline_sql::operator::{self, NodeFacts};
 use trunkline_sql::session::redact;
 use trunkline_sql::{Cluster, ClusterNameError, Session, error_text};
@@ -285,11 +287,16 @@ impl ClusterView {
         any
     }
 
-    /// The first way that leads to node `id`.
+    /// The way that leads to node `id` first. All are tried at once: a host that is silent must not hold up the answer once
+    /// for each of them.
     async fn try_ways(&self, id: i32, ways: &[Way]) -> Answer {
-        let mut reasons = Vec::new();
-        for way in ways {
-            match find(&self.cluster, &way.conninfo).await {
+        let attempts = ways.iter().enumerate();
+        let mut attempts: FuturesUnordered<_> = attempts
+            .map(|(place, way)| async move { (place, way, find(&self.cluster, &way.conninfo).await) })
+            .collect();
+        let mut reasons = BTreeMap::new();
+        while let Some((place, way, found)) = attempts.next().await {
+            let reason = match found {
                 Found::Node(found) if found.1.local == id => {
                     let (session, facts) = *found;
                     return Answer::Reached(Box::new(Reached {
@@ -298,15 +305,16 @@ impl ClusterView {
                         facts,
                     }));
                 }
-                Found::Node(found) => reasons.push(format!(
+                Found::Node(found) => format!(
                     "`{}` leads to node {}, not to node {id}",
                     redact(&way.conninfo),
                     found.1.local
-                )),
-                Found::Nothing(reason) => reasons.push(reason),
-            }
+                ),
+                Found::Nothing(reason) => reason,
+            };
+            reasons.insert(place, reason);
         }
-        Answer::Silent(reasons)
+        Answer::Silent(reasons.into_values().collect())
     }
 }
 

@@ -42,7 +42,7 @@ async fn broken_run(cluster: &Cluster, network: &Network, random: &mut StdRng, f
         slonctl.finish().await
     };
     let (run, ()) = tokio::join!(run, fault.happen(cluster, Some(network)));
-    println!("slonctl ended with {} after {:?}", run.status, run.elapsed);
+    println!("{}", run.transcript());
 }
 
 /// Nodes that accept a write.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use trunkline_tests::{Cluster, PATIENCE, Slonctl, run_slonctl, wait_until};
+use trunkline_tests::{Cluster, PATIENCE, Proxy, Slonctl, run_slonctl, shared_server, wait_until};
 
 const TABLES: [&str; 1] = [r#""public"."item""#];
 
@@ -298,4 +298,26 @@ async fn a_watched_cluster_is_looked_at_again_and_again_also_when_a_node_goes_an
     assert_eq!(changes, [3, 2, 3], "{answered:?}");
     cluster.caught_up().await;
     cluster.assert_all_equal().await;
+}
+
+/// A host that is silent costs one timeout, however many ways lead to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_ways_to_a_silent_node_are_tried_at_once() {
+    let mut cluster = Cluster::new("op_silent", 7).await;
+    let proxy = Proxy::to(shared_server().port()).await;
+    let silent = proxy.conninfo(&cluster.node(7).conninfo);
+    for client in 1..=6 {
+        let way = format!("{silent} connect_timeout=2 application_name=way{client}");
+        cluster.path_through(7, client, &way);
+    }
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    proxy.stall();
+    // Two rounds: the way that node 1 knows, and the five that the others know.
+    let run = cluster.slonctl_from(1, &["status"]).await;
+    let text = run.transcript();
+    assert!(text.contains("timeout expired after 2 s"), "{text}");
+    assert!(run.elapsed < Duration::from_secs(8), "{text}");
+    proxy.mend();
+    let run = cluster.slonctl_from(1, &["status"]).await;
+    assert!(!run.stdout.contains("timeout expired"), "{}", run.transcript());
 }
