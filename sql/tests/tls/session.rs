@@ -55,8 +55,8 @@ async fn options_are_applied_in_order() {
     let options = SessionOptions {
         application_name: "slon.local".to_owned(),
         on_connect: vec![
-            "set statement_timeout = 1".to_owned(),
-            "set statement_timeout = 2".to_owned(),
+            "set statement_timeout = '100s'".to_owned(),
+            "set statement_timeout = '200s'".to_owned(),
             "do $$ begin raise warning 'careful'; end $$".to_owned(),
         ],
         notice: Some(Arc::new(move |message| {
@@ -69,7 +69,7 @@ async fn options_are_applied_in_order() {
     let query = "select current_setting('application_name') || ' ' || current_setting('statement_timeout')";
     assert_eq!(
         session.query_one(query, &[]).await.unwrap().get::<_, &str>(0),
-        "slon.local 2ms"
+        "slon.local 200s"
     );
     assert_eq!(*notices.lock().unwrap(), ["careful"]);
     let wrong = SessionOptions {
