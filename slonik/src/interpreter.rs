@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::report::Report;
+use crate::statements::statements_together;
 
 /// Why execution stopped before the end. What there was to say has been said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,8 @@ pub(crate) struct Interpreter<'a> {
     pub(crate) aftermath: Aftermath,
     /// `lock set` statements of the `try` block that are still to come: (set, origin). The first takes all of them.
     pub(crate) locks_ahead: Vec<(Id, Id)>,
+    /// In a plan: this statement and the one before it will be executed together.
+    pub(crate) follows_an_addition: bool,
     sources: &'a SourceMap,
 }
 
@@ -118,6 +121,7 @@ impl<'a> Interpreter<'a> {
             block: Block::default(),
             aftermath,
             locks_ahead: Vec::new(),
+            follows_an_addition: false,
             sources,
         }
     }
@@ -170,7 +174,22 @@ impl<'a> Interpreter<'a> {
 
     async fn run_block(&mut self, statements: &[Statement], in_try: bool) -> Result<(), Stop> {
         let outer = self.begin_block(statements, in_try).await;
-        for statement in statements {
+        let mut rest = statements;
+        // So many of the next statements are executed one by one whatever they are.
+        let mut singly = 0;
+        while let Some((statement, behind)) = rest.split_first() {
+            if singly == 0 {
+                let together = statements_together(rest);
+                if together > 1 {
+                    if self.run_together(&rest[..together], in_try).await? {
+                        rest = &rest[together..];
+                        continue;
+                    }
+                    singly = together;
+                }
+            }
+            singly = singly.saturating_sub(1);
+            rest = behind;
             let place = self.location(statement.span);
             if !in_try {
                 self.aftermath.begin(&place);
@@ -190,6 +209,37 @@ impl<'a> Interpreter<'a> {
 
     async fn run_command(&mut self, command: &Command, in_try: bool) -> Result<(), Stop> {
         let outcome = self.execute(command).await;
+        self.conclude(outcome, in_try).await?;
+        self.count(command);
+        Ok(())
+    }
+
+    /// Executes statements that belong together as one. False: nothing is done, they are to be executed one by one.
+    async fn run_together(&mut self, statements: &[Statement], in_try: bool) -> Result<bool, Stop> {
+        let (Some(first), Some(last)) = (statements.first(), statements.last()) else {
+            return Ok(false);
+        };
+        if !in_try {
+            self.aftermath.begin(&self.location(first.span));
+        }
+        self.report.set_place(self.location(first.span));
+        let outcome = self.add_statements_together(statements).await;
+        match outcome {
+            Ok(false) => return Ok(false),
+            Ok(true) if !in_try => self.aftermath.begin(&self.location(last.span)),
+            _ => {}
+        }
+        self.conclude(outcome.map(|_| ()), in_try).await?;
+        for statement in statements {
+            if let StatementKind::Command(command) = &statement.kind {
+                self.count(command);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Commits what a statement did, or says why it failed.
+    async fn conclude(&mut self, outcome: Result<(), Failure>, in_try: bool) -> Result<(), Stop> {
         self.report.quiet(false);
         let outcome = match outcome {
             Ok(()) if in_try => Ok(()),
@@ -201,7 +251,6 @@ impl<'a> Interpreter<'a> {
             self.rollback_all().await;
             return Err(Stop::Failed);
         }
-        self.count(command);
         Ok(())
     }
 

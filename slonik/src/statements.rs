@@ -1,5 +1,6 @@
 //! What each statement does: one module per area.
 
+mod adding;
 mod control;
 mod ddl;
 mod ddl_refusal;
@@ -15,6 +16,7 @@ mod set;
 mod subscription;
 mod trigger;
 
+pub(crate) use adding::statements_together;
 pub(crate) use ddl_refusal::SqlText;
 use trunkline_grammar::Command;
 use trunkline_sql::admin::Firing;

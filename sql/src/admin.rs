@@ -5,6 +5,7 @@
 //! node made by the original is administered like one of ours; what is ours alone (`tl_` tables) is looked for first.
 
 mod activity;
+mod adding;
 mod call;
 mod confirmation;
 mod failover;
@@ -24,6 +25,7 @@ pub use activity::{
     Blocker, Horizon, lock_holders, older_transactions, older_writers, transaction_horizon, waiting_daemons,
     writers_before_lock,
 };
+pub use adding::{NewMember, add_sequences, add_tables, adds_together, partitioned_tables, sequences_of_tables};
 pub use call::{Call, CallError, Locks, Value};
 pub use confirmation::{Confirmation, confirmation_of, confirmations_of, open_subscriptions};
 pub use failover::{

@@ -44,6 +44,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("schema/listen.sql"),
     include_str!("schema/set.sql"),
     include_str!("schema/set_member.sql"),
+    include_str!("schema/add_tables.sql"),
     include_str!("schema/partition.sql"),
     include_str!("schema/subscribe.sql"),
     include_str!("schema/move.sql"),

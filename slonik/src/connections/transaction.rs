@@ -113,6 +113,16 @@ impl Connections {
         Ok(())
     }
 
+    /// Rolls back one node's transaction, if it has one.
+    pub(crate) async fn rollback(&mut self, id: Id) {
+        let others = self.begun.iter().copied().filter(|begun| *begun != id).collect();
+        if self.begun.contains(&id) {
+            self.begun = vec![id];
+            self.rollback_all().await;
+        }
+        self.begun = others;
+    }
+
     /// Rolls back all open transactions. A connection that cannot even do that is dropped, which does it too.
     pub(crate) async fn rollback_all(&mut self) {
         if let Some(rehearsal) = &mut self.rehearsal {

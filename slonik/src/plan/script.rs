@@ -7,6 +7,7 @@ use trunkline_sql::session::redact;
 use super::{Plan, PlannedStatement, Step};
 use crate::EXIT_FAILED;
 use crate::interpreter::{Interpreter, failed_nodes};
+use crate::statements::statements_together;
 
 /// How a block ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,13 @@ impl Interpreter<'_> {
         // Whoever cannot be reached was named when the plan began.
         self.report.take();
         let mut fails = false;
-        for statement in statements {
+        let mut together = 0;
+        for (at, statement) in statements.iter().enumerate() {
+            self.follows_an_addition = together > 1;
+            together = match together {
+                0 | 1 => statements_together(&statements[at..]),
+                more => more - 1,
+            };
             match &statement.kind {
                 StatementKind::Try(block) => match Box::pin(self.rehearse_try(block, blocks, plan)).await {
                     Ending::Through { fails: one } => fails |= one,

@@ -8,7 +8,7 @@ use crate::interpreter::{Interpreter, Leads, Submission};
 
 /// What kind of member gets a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Member {
+pub(super) enum Member {
     Table,
     Sequence,
 }
@@ -27,6 +27,9 @@ impl Interpreter<'_> {
         else {
             return Ok(());
         };
+        if self.add_many(command).await? {
+            return Ok(());
+        }
         let origin = self.origin_for_adding(*set_id, *origin).await?;
         let destination = self.destination(*set_id, origin).await?;
         self.begin_adding(origin).await?;
@@ -98,23 +101,18 @@ impl Interpreter<'_> {
         else {
             return Ok(());
         };
+        if self.add_many(command).await? {
+            return Ok(());
+        }
+        if self.add_many(command).await? {
+            return Ok(());
+        }
         let origin = self.origin_for_adding(*set_id, *origin).await?;
         let destination = self.destination(*set_id, origin).await?;
         self.begin_adding(origin).await?;
         self.prepare(&destination, origin).await?;
-        let (names, default) = match sequences {
-            ObjectSelection::Name(name) => (vec![name.clone()], name.as_str()),
-            ObjectSelection::Pattern(pattern) => {
-                let session = self.connections.session(origin).await?;
-                let found = admin::matching_sequences(session, pattern).await?;
-                if found.is_empty() {
-                    self.report
-                        .say(&format!("warning: no sequence on node {origin} matches '{pattern}'"));
-                }
-                (found.iter().map(written).collect(), "replicated sequence")
-            }
-        };
-        let comment = comment.as_deref().unwrap_or(default);
+        let (names, default) = self.sequences_selected(origin, sequences).await?;
+        let comment = comment.as_deref().unwrap_or(default.as_str());
         let mut wanted = *id;
         let mut added = 0;
         for name in names.iter().filter(|name| !destination.has(name)) {
@@ -125,8 +123,33 @@ impl Interpreter<'_> {
         self.arrive(destination, origin, added).await
     }
 
+    /// The sequences that are meant, and the comment of those that are given none.
+    pub(super) async fn sequences_selected(
+        &mut self,
+        origin: Id,
+        sequences: &ObjectSelection,
+    ) -> Result<(Vec<String>, String), Failure> {
+        match sequences {
+            ObjectSelection::Name(name) => Ok((vec![name.clone()], name.clone())),
+            ObjectSelection::Pattern(pattern) => {
+                let session = self.connections.session(origin).await?;
+                let found = admin::matching_sequences(session, pattern).await?;
+                if found.is_empty() {
+                    self.report
+                        .say(&format!("warning: no sequence on node {origin} matches '{pattern}'"));
+                }
+                Ok((found.iter().map(written).collect(), "replicated sequence".to_owned()))
+            }
+        }
+    }
+
     /// The partitions of a partitioned table; none if it is not one.
-    async fn partitions_of(&mut self, origin: Id, name: &str, key: Option<&str>) -> Result<Vec<Partition>, Failure> {
+    pub(super) async fn partitions_of(
+        &mut self,
+        origin: Id,
+        name: &str,
+        key: Option<&str>,
+    ) -> Result<Vec<Partition>, Failure> {
         let installed = self
             .connections
             .rehearsal()
@@ -155,7 +178,7 @@ impl Interpreter<'_> {
     }
 
     /// A number for a partition: beyond those that people give.
-    async fn partition_id(&mut self, origin: Id) -> Result<Id, Failure> {
+    pub(super) async fn partition_id(&mut self, origin: Id) -> Result<Id, Failure> {
         let number = if let Some(rehearsal) = self.connections.rehearsal() {
             rehearsal.forecast.next_partition(origin)
         } else {
@@ -190,7 +213,7 @@ impl Interpreter<'_> {
     }
 
     /// Name of the index that identifies the rows of a table.
-    async fn row_identity(&mut self, origin: Id, name: &str, key: Option<&str>) -> Result<String, Failure> {
+    pub(super) async fn row_identity(&mut self, origin: Id, name: &str, key: Option<&str>) -> Result<String, Failure> {
         if !self.connections.rehearses() {
             let call = admin::row_identity(&self.cluster, name, key);
             return Ok(self.connections.run(origin, &call).await?.unwrap_or_default());
@@ -225,7 +248,7 @@ impl Interpreter<'_> {
     }
 
     /// The origin that was given, or the set's.
-    async fn origin_for_adding(&mut self, set: Id, origin: Option<Id>) -> Result<Id, Failure> {
+    pub(super) async fn origin_for_adding(&mut self, set: Id, origin: Option<Id>) -> Result<Id, Failure> {
         let origin = match origin {
             Some(origin) => origin,
             None => self.find_origin(set).await?,
@@ -238,21 +261,24 @@ impl Interpreter<'_> {
     ///
     /// The SYNC must be older than whatever the new triggers log; it is committed by itself, so that it is visible
     /// before the tables are locked, also inside a `try` block.
-    async fn begin_adding(&mut self, origin: Id) -> Result<(), Failure> {
+    pub(super) async fn begin_adding(&mut self, origin: Id) -> Result<(), Failure> {
         if self.block.parts() {
             self.report.say(&format!(
                 "warning: this commits what the `try` block has done before on node {origin}; a failure later in the block \
                  does not undo it"
             ));
         }
-        let call = admin::create_event_sync(&self.cluster);
-        self.submit(Submission {
-            node: origin,
-            locks: Locks::Event,
-            call,
-            leads: Leads::Always,
-        })
-        .await?;
+        // A plan tells statement by statement what is executed together, with one SYNC.
+        if !self.follows_an_addition {
+            let call = admin::create_event_sync(&self.cluster);
+            self.submit(Submission {
+                node: origin,
+                locks: Locks::Event,
+                call,
+                leads: Leads::Always,
+            })
+            .await?;
+        }
         self.connections.commit(origin).await?;
         self.begin(origin).await?;
         self.connections.lock(origin, Locks::EventAndConfig).await
@@ -283,7 +309,7 @@ impl Interpreter<'_> {
         )))
     }
 
-    async fn tables_like(&mut self, origin: Id, pattern: &str) -> Result<Vec<String>, Failure> {
+    pub(super) async fn tables_like(&mut self, origin: Id, pattern: &str) -> Result<Vec<String>, Failure> {
         let session = self.connections.session(origin).await?;
         let found = admin::matching_tables(session, pattern).await?;
         if found.is_empty() {
@@ -326,7 +352,7 @@ impl Interpreter<'_> {
     }
 
     /// `wanted`, or one more than the highest number in use on any node of the preamble that is a node.
-    async fn next_id(&mut self, member: Member, wanted: Option<Id>) -> Result<Id, Failure> {
+    pub(super) async fn next_id(&mut self, member: Member, wanted: Option<Id>) -> Result<Id, Failure> {
         if let Some(id) = wanted {
             return Ok(id);
         }
@@ -357,7 +383,7 @@ impl Interpreter<'_> {
     }
 }
 
-fn quoted(schema: &str, name: &str) -> String {
+pub(super) fn quoted(schema: &str, name: &str) -> String {
     format!(
         "{}.{}",
         trunkline_sql::quote_ident(schema),
@@ -365,6 +391,6 @@ fn quoted(schema: &str, name: &str) -> String {
     )
 }
 
-fn written(relation: &Relation) -> String {
+pub(super) fn written(relation: &Relation) -> String {
     admin::written_name(&relation.schema, &relation.name)
 }

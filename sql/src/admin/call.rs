@@ -74,6 +74,8 @@ pub enum Value {
     Conninfo(Option<String>),
     /// Node numbers.
     Ids(Vec<i32>),
+    /// Texts or NULLs.
+    Texts(Vec<Option<String>>),
 }
 
 impl From<&Argument<'_>> for Value {
@@ -87,6 +89,7 @@ impl From<&Argument<'_>> for Value {
                 Self::Conninfo(crate::conninfo::parse(text).err().map(|error| error.to_string()))
             }
             Argument::Ids(ids) => Self::Ids(ids.to_vec()),
+            Argument::Texts(texts) => Self::Texts(texts.iter().map(|text| text.map(ToOwned::to_owned)).collect()),
         }
     }
 }
@@ -116,8 +119,10 @@ pub(crate) enum Argument<'a> {
     MaybeText(Option<&'a str>),
     /// A connection string, shown without its password.
     Conninfo(&'a str),
-    /// An array of node numbers.
+    /// An array of numbers.
     Ids(&'a [i32]),
+    /// An array of texts or NULLs.
+    Texts(&'a [Option<&'a str>]),
 }
 
 impl Call {
@@ -173,6 +178,13 @@ impl Call {
                 Argument::Ids(ids) => {
                     let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
                     format!("ARRAY[{}]::pg_catalog.int4[]", list.join(","))
+                }
+                Argument::Texts(texts) => {
+                    let list: Vec<String> = texts
+                        .iter()
+                        .map(|text| text.map_or_else(|| "NULL".to_owned(), quote_literal))
+                        .collect();
+                    format!("ARRAY[{}]::pg_catalog.text[]", list.join(","))
                 }
             };
             sql.push_str(&text);
@@ -340,11 +352,12 @@ mod tests {
                 Argument::Text("it's \\"),
                 Argument::MaybeText(None),
                 Argument::Ids(&[2, 3]),
+                Argument::Texts(&[Some("it's"), None]),
             ],
         );
         assert_eq!(
             call.sql,
-            "select \"_c\".f(-1, 't', E'it''s \\\\', NULL, ARRAY[2,3]::pg_catalog.int4[])"
+            "select \"_c\".f(-1, 't', E'it''s \\\\', NULL, ARRAY[2,3]::pg_catalog.int4[], ARRAY['it''s',NULL]::pg_catalog.text[])"
         );
         assert_eq!(call.to_string(), call.sql);
     }

@@ -289,20 +289,20 @@ begin
 end
 $trunkline$;
 
--- Takes a lock on all tables of the sets. Applications write to several of them in an order of their own: who meets us half way would
--- be in a deadlock with us, and a second later one of both would fail. So only the first table is waited for, while none is held yet;
+-- Takes a lock on tables, given as LOCK TABLE takes them. Applications write to several of them in an order of their own: who meets us
+-- half way would be in a deadlock with us, and a second later one of both would fail. So only the first table is waited for, while none is held yet;
 -- if another one is not free, everything is let go and that one is waited for first. The wait ends well before the server looks for
 -- deadlocks and is made anew with more patience; meanwhile nobody queues behind us for longer than that.
 -- Where several tables are written to all the time this need not ever succeed. After three seconds the tables are therefore taken one
 -- after the other, each waited for while the ones before it are held: writers queue behind us then, and a deadlock is the server's to
 -- end. If that hits us ten times, as it must when the caller already holds a lock that the writers wait for, the error is the caller's.
 -- Gives up for good when the caller's lock_timeout has passed (0: never).
-create or replace function @NAMESPACE@.tl_lockTablesOfSets(p_set_ids integer[], p_mode text) returns void
+create or replace function @NAMESPACE@.tl_lockTables(p_tables text[], p_mode text) returns void
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 declare
-    v_tables text[];
+    v_tables text[] := p_tables;
     v_at integer;
     v_start timestamptz := clock_timestamp();
     -- in milliseconds
@@ -313,22 +313,7 @@ declare
     v_queue boolean := false;
     v_deadlocks integer := 0;
 begin
-    select array_agg(format('only %I.%I', t.tab_nspname, t.tab_relname) order by t.tab_id)
-    into v_tables
-    from @NAMESPACE@.sl_table t
-    where t.tab_set = any (p_set_ids)
-        -- What this session holds already is not asked for again. Before PostgreSQL 17 NOWAIT is refused as soon as somebody queues
-        -- for the table, be it behind ourselves: a move under load would never end, and keep writers out all the while.
-        and not exists (
-            select from pg_locks l
-            where l.pid = pg_backend_pid() and l.granted and l.locktype = 'relation' and l.relation = t.tab_reloid
-                and l.database = (select d.oid from pg_database d where d.datname = current_database())
-                and (
-                    l.mode = 'AccessExclusiveLock'
-                    or p_mode = 'share row exclusive' and l.mode in ('ShareRowExclusiveLock', 'ExclusiveLock')
-                )
-        );
-    if v_tables is null then
+    if coalesce(cardinality(v_tables), 0) = 0 then
         return;
     end if;
     loop
@@ -374,6 +359,33 @@ begin
             v_patience := least(v_patience * 2, v_most);
         end if;
     end loop;
+end
+$trunkline$;
+
+-- Takes a lock on all tables of the sets, see tl_lockTables().
+create or replace function @NAMESPACE@.tl_lockTablesOfSets(p_set_ids integer[], p_mode text) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_tables text[];
+begin
+    select array_agg(format('only %I.%I', t.tab_nspname, t.tab_relname) order by t.tab_id)
+    into v_tables
+    from @NAMESPACE@.sl_table t
+    where t.tab_set = any (p_set_ids)
+        -- What this session holds already is not asked for again. Before PostgreSQL 17 NOWAIT is refused as soon as somebody queues
+        -- for the table, be it behind ourselves: a move under load would never end, and keep writers out all the while.
+        and not exists (
+            select from pg_locks l
+            where l.pid = pg_backend_pid() and l.granted and l.locktype = 'relation' and l.relation = t.tab_reloid
+                and l.database = (select d.oid from pg_database d where d.datname = current_database())
+                and (
+                    l.mode = 'AccessExclusiveLock'
+                    or p_mode = 'share row exclusive' and l.mode in ('ShareRowExclusiveLock', 'ExclusiveLock')
+                )
+        );
+    perform @NAMESPACE@.tl_lockTables(v_tables, p_mode);
 end
 $trunkline$;
 

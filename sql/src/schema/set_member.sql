@@ -60,91 +60,12 @@ create or replace function @NAMESPACE@.setAddTable_int(
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
-declare
-    v_table record;
-    v_index record;
-    v_column record;
-    v_nullable boolean := false;
 begin
-    lock table @NAMESPACE@.sl_config_lock;
-    if not exists (select from @NAMESPACE@.sl_set s where s.set_id = p_set_id) then
-        raise exception using
-            errcode = 'undefined_object',
-            message = format('Slony-I: setAddTable_int(): set %s not found', p_set_id);
-    end if;
-    if not @NAMESPACE@.tl_holdsSet(p_set_id) then
+    if @NAMESPACE@.tl_addTables_int(
+        p_set_id, array[p_tab_id], array[p_fqname], array[p_tab_idxname::text], array[p_tab_comment]
+    ) = 0 then
         return 0;
     end if;
-
-    select f.* into v_table from @NAMESPACE@.tl_findRelation(p_fqname) f;
-    if v_table.reloid is null then
-        raise exception using
-            errcode = 'undefined_table',
-            message = format('Slony-I: setAddTable_int(): table %s not found', p_fqname),
-            hint = 'Names are written `schema.table`; upper and lower case matter, also without quotes.';
-    end if;
-    if v_table.relkind <> 'r' then
-        raise exception using
-            errcode = 'wrong_object_type',
-            message = format('Slony-I: setAddTable_int(): %s is not a regular table', p_fqname);
-    end if;
-    select i.indkey, i.indisunique and i.indpred is null and i.indexprs is null as usable,
-           -- columns behind INCLUDE are no key; PostgreSQL 10 has none
-           coalesce((to_jsonb(i) ->> 'indnkeyatts')::integer, i.indnatts::integer) as key_columns
-    into v_index
-    from pg_index i
-    join pg_class c on c.oid = i.indexrelid
-    where i.indrelid = v_table.reloid and c.relname = p_tab_idxname;
-    if not found then
-        raise exception using
-            errcode = 'undefined_object',
-            message = format(
-                'Slony-I: setAddTable_int(): table %s has no index %s', p_fqname, coalesce(p_tab_idxname::text, '<NULL>')
-            );
-    end if;
-    if not v_index.usable then
-        raise exception using
-            errcode = 'wrong_object_type',
-            message = format('Slony-I: setAddTable_int(): table %s has no unique index %s', p_fqname, p_tab_idxname),
-            detail = 'An index over expressions, a part of the rows or with duplicates does not identify a row.';
-    end if;
-    for v_column in
-        select a.attname
-        from generate_series(0, v_index.key_columns - 1) as place (n)
-        join pg_attribute a on a.attrelid = v_table.reloid and a.attnum = v_index.indkey[place.n]
-        where not a.attnotnull
-        order by place.n
-    loop
-        raise notice using message = format(
-            'Slony-I: setAddTable_int: table %s PK column %s nullable', p_fqname, v_column.attname
-        );
-        v_nullable := true;
-    end loop;
-    if v_nullable then
-        raise exception using
-            errcode = 'object_not_in_prerequisite_state',
-            message = format('Slony-I: setAddTable_int: table %s not replicable!', p_fqname),
-            hint = 'Declare the columns of the index NOT NULL, or name another unique index as key.';
-    end if;
-    -- While such a constraint is deferred two rows may have one key, and a logged change no longer says which one it means.
-    if exists (select from pg_index i join pg_class c on c.oid = i.indexrelid
-               where i.indrelid = v_table.reloid and c.relname = p_tab_idxname and not i.indimmediate) then
-        raise warning using
-            message = format('Slony-I: the key %s of table %s is deferrable', p_tab_idxname, p_fqname),
-            hint = 'Statements that pass key values from row to row cannot be replicated; name a unique index that is not deferrable as key.';
-    end if;
-    if exists (select from @NAMESPACE@.sl_table t where t.tab_id = p_tab_id) then
-        raise exception using
-            errcode = 'duplicate_object',
-            message = format('Slony-I: setAddTable_int: table id %s has already been assigned!', p_tab_id);
-    end if;
-
-    insert into @NAMESPACE@.sl_table (
-        tab_id, tab_reloid, tab_relname, tab_nspname, tab_set, tab_idxname, tab_altered, tab_comment
-    ) values (
-        p_tab_id, v_table.reloid, v_table.relname, v_table.nspname, p_set_id, p_tab_idxname, false, p_tab_comment
-    );
-    perform @NAMESPACE@.alterTableAddTriggers(p_tab_id);
     return p_tab_id;
 end
 $trunkline$;

@@ -8,19 +8,60 @@ create or replace function @NAMESPACE@.alterTableAddTriggers(p_tab_id integer) r
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
+begin
+    perform @NAMESPACE@.tl_create_triggers(array[p_tab_id]);
+    return p_tab_id;
+end
+$trunkline$;
+
+-- Makes the triggers of several tables, in the order of the array: what is to be known of the tables is looked up for all of them at
+-- once, and each table is sent one string of statements, its triggers made in this node's role for it.
+-- Locks: config lock; the tables as above. Event: none.
+create or replace function @NAMESPACE@.tl_create_triggers(p_tab_ids integer[]) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
 declare
-    v_table regclass;
+    v_log name := @NAMESPACE@.tl_object_name('', '_logtrigger');
+    v_deny name := @NAMESPACE@.tl_object_name('', '_denyaccess');
+    v_log_truncate name := @NAMESPACE@.tl_object_name('', '_truncatetrigger');
+    v_deny_truncate name := @NAMESPACE@.tl_object_name('', '_truncatedeny');
+    v_table record;
 begin
     lock table @NAMESPACE@.sl_config_lock;
-    v_table := @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableAddTriggers');
-    perform @NAMESPACE@.tl_create_log_trigger(p_tab_id);
-    execute format(
-        'create trigger %I before insert or update or delete on %s for each row execute procedure %I.denyaccess(%L)',
-        @NAMESPACE@.tl_object_name('', '_denyaccess'), v_table, @CLUSTER@, @CLUSTER@
-    );
-    perform @NAMESPACE@.alterTableAddTruncateTrigger(v_table::text, p_tab_id);
-    perform @NAMESPACE@.alterTableConfigureTriggers(p_tab_id);
-    return p_tab_id;
+    for v_table in
+        with role as (
+            select s.set_id, @NAMESPACE@.tl_acceptsWrites(s.set_id) as writes from @NAMESPACE@.sl_set s
+        )
+        select g.tab_id, g.reloid::regclass as relation, g.arguments, coalesce(r.writes, false) as writes,
+               exists (select from @NAMESPACE@.tl_capture a where a.ca_tab_id = g.tab_id) as has_choice
+        from @NAMESPACE@.tl_log_trigger_arguments(p_tab_ids) g
+        left join @NAMESPACE@.sl_table t on t.tab_id = g.tab_id
+        left join role r on r.set_id = t.tab_set
+        order by array_position(p_tab_ids, g.tab_id)
+    loop
+        if v_table.arguments is null then
+            -- says what is missing
+            perform @NAMESPACE@.tl_log_trigger_arguments(v_table.tab_id);
+        end if;
+        execute format(
+            'create trigger %2$I after insert or update or delete on %1$s for each row execute procedure %6$I.logtrigger(%7$s);
+             create trigger %3$I before insert or update or delete on %1$s for each row execute procedure %6$I.denyaccess(%8$L);
+             create trigger %4$I before truncate on %1$s for each statement execute procedure %6$I.log_truncate(%9$L);
+             create trigger %5$I before truncate on %1$s for each statement execute procedure %6$I.deny_truncate();
+             alter table %1$s disable trigger %10$I, disable trigger %11$I',
+            v_table.relation, v_log, v_deny, v_log_truncate, v_deny_truncate, @CLUSTER@,
+            (select string_agg(format('%L', a.argument), ', ' order by a.position)
+             from unnest(v_table.arguments) with ordinality as a (argument, position)),
+            @CLUSTER@, v_table.tab_id,
+            case when v_table.writes then v_deny else v_log end,
+            case when v_table.writes then v_deny_truncate else v_log_truncate end
+        );
+        -- row by row is the default, see tl_capture_decision()
+        if v_table.has_choice then
+            perform @NAMESPACE@.alterTableConfigureTriggers(v_table.tab_id);
+        end if;
+    end loop;
 end
 $trunkline$;
 
@@ -282,22 +323,64 @@ create or replace function @NAMESPACE@.tl_log_trigger_arguments(p_tab_id integer
 as $trunkline$
 declare
     v_table regclass := @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableAddTriggers');
-    v_index name;
+    v_arguments text[];
 begin
-    select t.tab_idxname into v_index from @NAMESPACE@.sl_table t where t.tab_id = p_tab_id;
-    return array[
-        @CLUSTER@,
-        p_tab_id::text,
-        @NAMESPACE@.determineAttkindUnique(v_table::text, v_index),
-        case when @NAMESPACE@.tl_depends_on_path(v_table) then 'search_path' else '' end
-    ] || (
-        select array_agg(k.name order by k.position) || array_agg(a.attnum::text order by k.position)
-        from pg_index x
-        join pg_class i on i.oid = x.indexrelid
-        cross join lateral unnest(@NAMESPACE@.tl_index_columns(x.indexrelid)) with ordinality as k (name, position)
-        join pg_attribute a on a.attrelid = v_table and a.attname = k.name::name
-        where x.indrelid = v_table and i.relname = v_index
+    select g.arguments into v_arguments from @NAMESPACE@.tl_log_trigger_arguments(array[p_tab_id]) g;
+    if v_arguments is null then
+        -- raises
+        perform @NAMESPACE@.determineAttkindUnique(v_table::text, t.tab_idxname)
+        from @NAMESPACE@.sl_table t
+        where t.tab_id = p_tab_id;
+    end if;
+    return v_arguments;
+end
+$trunkline$;
+
+-- The same for several tables; null where the table or the index that identifies its rows is gone.
+create or replace function @NAMESPACE@.tl_log_trigger_arguments(
+    p_tab_ids integer[],
+    out tab_id integer,
+    out reloid pg_catalog.oid,
+    out arguments pg_catalog.text[]
+) returns setof record
+    language plpgsql stable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+#variable_conflict use_column
+declare
+    -- Where all columns of all tables are of plain types of the system, none depends on search_path: the usual case.
+    v_plain boolean := not exists (
+        select
+        from @NAMESPACE@.sl_table t
+        join pg_attribute a on a.attrelid = t.tab_reloid and a.attnum > 0 and not a.attisdropped
+        join pg_type y on y.oid = a.atttypid
+        where t.tab_id = any (p_tab_ids)
+          and (y.typtype <> 'b' or y.typelem <> 0 or y.typnamespace <> 'pg_catalog'::regnamespace or y.typname ~ '^reg')
     );
+begin
+    return query
+    select w.tab_id, c.oid,
+           array[
+               @CLUSTER@,
+               w.tab_id::text,
+               (select rtrim(string_agg(case when a.attnum = any (k.attnums) then 'k' else 'v' end, '' order by a.attnum), 'v')
+                from pg_attribute a
+                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+               case when not v_plain and @NAMESPACE@.tl_depends_on_path(c.oid) then 'search_path' else '' end
+           ] || k.names || k.attnums::text[]
+    from unnest(p_tab_ids) w (tab_id)
+    left join @NAMESPACE@.sl_table t on t.tab_id = w.tab_id
+    left join pg_class c on c.oid = t.tab_reloid
+    left join lateral (
+        select array_agg(a.attname::text order by p.position) as names, array_agg(a.attnum order by p.position) as attnums
+        from pg_index x
+        join pg_class i on i.oid = x.indexrelid and i.relname = t.tab_idxname
+        -- indnkeyatts does not exist before version 11, hence the detour
+        cross join lateral unnest(x.indkey::int2[]) with ordinality as p (attnum, position)
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = p.attnum and p.attnum > 0
+        where x.indrelid = c.oid and x.indisunique
+          and p.position <= coalesce((to_jsonb(x) ->> 'indnkeyatts')::int4, x.indnatts)
+    ) k on true;
 end
 $trunkline$;
 
