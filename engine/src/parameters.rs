@@ -226,6 +226,8 @@ parameters! {
     sync_interval_timeout: u32 = 10000, integer(0..=1_200_000, "ms"), Some(('t', "ms"));
     /// most SYNCs applied in one transaction
     sync_group_maxsize: u32 = 20, integer(0..=10000, ""), Some(('g', "number"));
+    /// tables of a large set that its first copy transfers at the same time, each over two connections
+    copy_sessions: u32 = 2, integer(1..=16, ""), None;
     /// vacuum in every n-th cleanup (0: never)
     vac_frequency: u32 = 3, integer(0..=100, ""), Some(('c', "number"));
     /// time between two cleanups, and age up to which confirmations are kept

@@ -4,8 +4,11 @@
 //! Whatever fails is rolled back, reported, and done again: no event is skipped.
 
 mod configuration_event;
+mod copy_by_table;
 mod copy_differences;
+mod copy_progress;
 mod copy_set;
+mod copy_stream;
 mod forwarding;
 mod log_pipeline;
 mod scripts;

@@ -1,6 +1,8 @@
 //! The first copy of a set: what the provider has, what is missing here, and from where the stream goes on.
 
-use tokio_postgres::Client;
+use std::collections::HashMap;
+
+use tokio_postgres::{Client, Row};
 
 use crate::snapshot::Snapshot;
 use crate::{Cluster, quote_ident};
@@ -22,6 +24,8 @@ pub struct SetTable {
     pub columns: Vec<String>,
     /// Planner's guess of the number of rows; negative if unknown.
     pub rows: f32,
+    /// What it takes on the provider's disk, without indexes, in bytes.
+    pub bytes: i64,
 }
 
 impl SetTable {
@@ -73,7 +77,7 @@ pub async fn tables(
                 coalesce((select pg_catalog.array_agg(a.attname::text order by a.attnum)
                             from pg_catalog.pg_attribute a
                            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped {stored}), '{{}}'),
-                c.reltuples
+                c.reltuples, coalesce(pg_catalog.pg_table_size(c.oid), 0)
            from @NAMESPACE@.sl_table t
            join pg_catalog.pg_class c on c.oid = t.tab_reloid
            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -93,6 +97,7 @@ pub async fn tables(
                 comment: row.try_get(4)?,
                 columns: row.try_get(5)?,
                 rows: row.try_get(6)?,
+                bytes: row.try_get(7)?,
             })
         })
         .collect()
@@ -169,35 +174,49 @@ pub async fn obstacles(
         "false"
     };
     let sql = format!(
-        "select c.relkind::text,
+        "select w.place, c.relkind::text,
                 coalesce((select pg_catalog.array_agg(a.attname::text) from pg_catalog.pg_attribute a
                            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '{{}}'),
                 coalesce((select pg_catalog.array_agg(a.attname::text) from pg_catalog.pg_attribute a
                            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and {generated}), '{{}}'),
                 exists (select 1 from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
-                         where i.indrelid = c.oid and x.relname = $3 and i.indisunique)
-           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-          where n.nspname = $1 and c.relname = $2"
+                         where i.indrelid = c.oid and x.relname = w.index and i.indisunique)
+           from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]))
+                with ordinality w (schema, name, index, place)
+           join pg_catalog.pg_namespace n on n.nspname = w.schema
+           join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name"
     );
-    let statement = local.prepare(&sql).await?;
+    let wanted = tables
+        .iter()
+        .map(|table| (table.schema.as_str(), table.name.as_str(), table.index.as_str()))
+        .chain(sequences.iter().map(|one| (one.schema.as_str(), one.name.as_str(), "")));
+    let (mut schemas, mut names, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
+    for (schema, name, index) in wanted {
+        schemas.push(schema);
+        names.push(name);
+        indexes.push(index);
+    }
+    let mut found: HashMap<i64, Row> = HashMap::new();
+    for row in local.query(&sql, &[&schemas, &names, &indexes]).await? {
+        found.insert(row.try_get(0)?, row);
+    }
     let mut missing = Vec::new();
     let mut computed = Vec::with_capacity(tables.len());
+    let mut place = 0;
     for table in tables {
+        place += 1;
         let name = table.qualified();
-        let Some(row) = local
-            .query_opt(&statement, &[&table.schema, &table.name, &table.index])
-            .await?
-        else {
+        let Some(row) = found.get(&place) else {
             missing.push(format!("table {name} does not exist on node {node}"));
             computed.push(Vec::new());
             continue;
         };
-        let kind: String = row.try_get(0)?;
-        let columns: Vec<String> = row.try_get(1)?;
-        let generated: Vec<String> = row.try_get(2)?;
+        let kind: String = row.try_get(1)?;
+        let columns: Vec<String> = row.try_get(2)?;
+        let generated: Vec<String> = row.try_get(3)?;
         if kind != "r" {
             missing.push(format!("{name} is not an ordinary table on node {node}"));
-        } else if !row.try_get::<_, bool>(3)? {
+        } else if !row.try_get::<_, bool>(4)? {
             missing.push(format!(
                 "table {name} has no unique index \"{}\" on node {node}",
                 table.index
@@ -211,10 +230,9 @@ pub async fn obstacles(
         computed.push(generated);
     }
     for sequence in sequences {
-        let found = local
-            .query_opt(&statement, &[&sequence.schema, &sequence.name, &""])
-            .await?;
-        match found.map(|row| row.try_get::<_, String>(0)).transpose()?.as_deref() {
+        place += 1;
+        let kind = found.get(&place).map(|row| row.try_get::<_, String>(1)).transpose()?;
+        match kind.as_deref() {
             Some("S") => {}
             Some(_) => missing.push(format!("{} is not a sequence on node {node}", sequence.qualified())),
             None => missing.push(format!(
@@ -224,6 +242,22 @@ pub async fn obstacles(
         }
     }
     Ok((missing, computed))
+}
+
+/// What the tables take here without indexes, in bytes, in the given order; 0: nothing is in them.
+///
+/// # Errors
+/// Any database error.
+pub async fn local_bytes(local: &Client, tables: &[SetTable]) -> Result<Vec<i64>, tokio_postgres::Error> {
+    let names: Vec<String> = tables.iter().map(SetTable::qualified).collect();
+    let sql = "select coalesce(pg_catalog.pg_relation_size(pg_catalog.to_regclass(w.name)), 0)
+                 from pg_catalog.unnest($1::text[]) with ordinality w (name, place) order by w.place";
+    local
+        .query(sql, &[&names])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect()
 }
 
 /// From where the stream goes on after the copy.
@@ -346,25 +380,36 @@ pub async fn forget_kept_rows(local: &Client, cluster: &Cluster, set: i32) -> Re
     Ok(())
 }
 
-/// Makes the set's tables and sequences known here (triggers in the subscriber's disposition).
+/// Makes the set's tables and sequences known here (triggers in the subscriber's disposition). `ours`: the schema takes all tables
+/// at once.
 ///
 /// # Errors
 /// Any database error.
 pub async fn register(
     local: &Client,
     cluster: &Cluster,
+    ours: bool,
     set: i32,
     tables: &[SetTable],
     sequences: &[SetSequence],
 ) -> Result<(), tokio_postgres::Error> {
-    let add_table = cluster.sql("select @NAMESPACE@.setaddtable_int($1, $2, $3, $4::text::name, $5)");
-    for table in tables {
-        local
-            .execute(
-                &add_table,
-                &[&set, &table.id, &table.qualified(), &table.index, &table.comment],
-            )
-            .await?;
+    if ours {
+        let ids: Vec<i32> = tables.iter().map(|table| table.id).collect();
+        let names: Vec<String> = tables.iter().map(SetTable::qualified).collect();
+        let indexes: Vec<&str> = tables.iter().map(|table| table.index.as_str()).collect();
+        let comments: Vec<&str> = tables.iter().map(|table| table.comment.as_str()).collect();
+        let add = cluster.sql("select @NAMESPACE@.tl_addtables_int($1, $2, $3, $4, $5)");
+        local.execute(&add, &[&set, &ids, &names, &indexes, &comments]).await?;
+    } else {
+        let add_table = cluster.sql("select @NAMESPACE@.setaddtable_int($1, $2, $3, $4::text::name, $5)");
+        for table in tables {
+            local
+                .execute(
+                    &add_table,
+                    &[&set, &table.id, &table.qualified(), &table.index, &table.comment],
+                )
+                .await?;
+        }
     }
     let add_sequence = cluster.sql("select @NAMESPACE@.setaddsequence_int($1, $2, $3, $4)");
     for sequence in sequences {
@@ -396,19 +441,24 @@ pub async fn is_still_wanted(
     client.query_one(&sql, &[&set, &origin, &receiver]).await?.try_get(0)
 }
 
-/// Sessions that hold locks on a table, for messages: `pid 4711 (user app, idle in transaction for 00:12:31, query …)`.
+/// Sessions that hold locks on one of the tables, for messages:
+/// `pid 4711 (user app, idle in transaction for 00:12:31, query …) holds public.t`.
 ///
 /// # Errors
 /// Any database error.
-pub async fn lock_holders(local: &Client, table: &str) -> Result<Vec<String>, tokio_postgres::Error> {
-    let sql = "select pg_catalog.format('pid %s (user %s, %s for %s, query: %s)', a.pid, a.usename,
+pub async fn lock_holders(local: &Client, tables: &[String]) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = "select pg_catalog.format('pid %s (user %s, %s for %s, query: %s) holds %s', a.pid, a.usename,
                       coalesce(a.state, 'unknown'), date_trunc('second', pg_catalog.now() - a.state_change),
-                      pg_catalog.left(coalesce(a.query, ''), 80))
+                      pg_catalog.left(coalesce(a.query, ''), 80),
+                      pg_catalog.string_agg(distinct l.relation::pg_catalog.regclass::text, ', '))
                  from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
-                where l.relation = $1::text::regclass and l.granted and l.pid <> pg_catalog.pg_backend_pid()
-                  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())";
+                where l.relation = any (array(select w.name::regclass from pg_catalog.unnest($1::text[]) w (name)))
+                  and l.granted and l.pid <> pg_catalog.pg_backend_pid()
+                  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+                group by a.pid, a.usename, a.state, a.state_change, a.query
+                order by a.pid";
     local
-        .query(sql, &[&table])
+        .query(sql, &[&tables])
         .await?
         .iter()
         .map(|row| row.try_get(0))

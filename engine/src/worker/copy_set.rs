@@ -1,18 +1,21 @@
 //! The first copy of a set: `ENABLE_SUBSCRIPTION` on its receiver.
 //!
-//! The copy is one local transaction. Its provider is read in one repeatable-read snapshot, taken while no event of the
-//! provider is being made, so that the newest SYNC in it and the log rows after it say exactly where the stream goes on.
+//! The provider is read in one repeatable-read snapshot, taken while no event of the provider is being made, so that the
+//! newest SYNC in it and the log rows after it say exactly where the stream goes on. Here the copy is one transaction, or,
+//! where the set is large, one for each table and a last one that makes the subscription active (`copy_by_table.rs`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, TryStreamExt};
 use trunkline_sql::copy::{self, SetSequence, SetTable, StartPoint};
+use trunkline_sql::copy_state;
 use trunkline_sql::events::{self, Event};
 use trunkline_sql::remote_event::{self, Locks};
-use trunkline_sql::{Session, error_text, quote_ident, subscription};
+use trunkline_sql::{Session, error_text, subscription};
 
+use super::copy_by_table::is_large;
+use super::copy_progress::CopyProgress;
+use super::copy_stream::{CopyStream, Job};
 use super::sync_group::snapshot_of;
 use super::{Worker, WorkerError, gone};
 use crate::logging as log;
@@ -20,24 +23,24 @@ use crate::node::Node;
 use crate::provider::{Provider, ProviderError};
 use crate::queue::Queued;
 
-/// Pause between progress lines.
-const PROGRESS: Duration = Duration::from_secs(2);
-
 /// How long a table lock is waited for before the holders are named.
 const LOCK_TIMEOUT: &str = "5s";
 
+/// Tables locked by one statement.
+const LOCKED_TOGETHER: usize = 200;
+
 /// What the copy is about.
-struct Request {
-    set: i32,
-    provider: i32,
+pub(super) struct Request {
+    pub(super) set: i32,
+    pub(super) provider: i32,
     omit_copy: bool,
 }
 
 /// What the provider has, in the snapshot of the copy.
-struct Source {
-    provider: Provider,
-    tables: Vec<SetTable>,
-    sequences: Vec<SetSequence>,
+pub(super) struct Source {
+    pub(super) provider: Provider,
+    pub(super) tables: Vec<SetTable>,
+    pub(super) sequences: Vec<SetSequence>,
     values: Vec<i64>,
     start: StartPoint,
 }
@@ -90,23 +93,17 @@ impl Worker {
             return Err(WorkerError::Obstacles { set, obstacles });
         }
         log::config!("{}: all tables for set {set} found on subscriber", self.actor);
-        local.batch_execute("begin").await?;
-        self.lock_tables(local, &source.tables).await?;
         let keeps = copy::keeps_rows(local, &node.cluster, set).await?;
-        if !request.omit_copy {
-            let mut progress = Progress::new(set, source.tables.len());
-            for (table, computed) in source.tables.iter().zip(&computed) {
-                if keeps == Some(true) && self.copy_differences(local, &source.provider, table).await? {
-                    continue;
-                }
-                self.copy_table(local, &source.provider, table, computed, &mut progress)
-                    .await?;
-            }
+        let by_table = node.ours && !request.omit_copy && keeps != Some(true) && is_large(&source);
+        if by_table {
+            self.copy_by_table(&request, &source, &computed, event.seqno).await?;
+            local.batch_execute("begin").await?;
+        } else {
+            local.batch_execute("begin").await?;
+            self.copy_at_once(local, &request, &source, &computed, keeps, event.seqno)
+                .await?;
         }
-        if keeps.is_some() {
-            copy::forget_kept_rows(local, &node.cluster, set).await?;
-        }
-        self.finish(local, &request, event, &source).await?;
+        self.finish(local, &request, event, &source, by_table).await?;
         log::info!("copy_set {set} done in {:.3} seconds", started.elapsed().as_secs_f64());
         Ok(())
     }
@@ -190,91 +187,78 @@ impl Worker {
         }))
     }
 
-    async fn lock_tables(&self, local: &Session, tables: &[SetTable]) -> Result<(), WorkerError> {
+    /// Copies all tables in the open transaction.
+    async fn copy_at_once(
+        &self,
+        local: &Session,
+        request: &Request,
+        source: &Source,
+        computed: &[Vec<String>],
+        keeps: Option<bool>,
+        event: i64,
+    ) -> Result<(), WorkerError> {
+        self.lock_tables(local, source.tables.iter()).await?;
+        if !request.omit_copy {
+            let progress = CopyProgress::new(
+                &self.node,
+                (&self.actor, self.origin, local.backend_pid()),
+                event,
+                request.set,
+                &source.tables,
+            );
+            let mut jobs = Vec::with_capacity(source.tables.len());
+            for (table, computed) in source.tables.iter().zip(computed) {
+                if keeps == Some(true) {
+                    progress.begin(table);
+                    if self.copy_differences(local, &source.provider, table).await? {
+                        progress.end(table);
+                        continue;
+                    }
+                }
+                jobs.push(Job { table, computed });
+            }
+            let stream = CopyStream {
+                actor: &self.actor,
+                node: self.node.id,
+                local,
+                provider: &source.provider,
+                progress: &progress,
+            };
+            stream.copy(&jobs).await?;
+        }
+        if keeps.is_some() {
+            copy::forget_kept_rows(local, &self.node.cluster, request.set).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the tables for the open transaction alone; who holds one for long is named.
+    pub(super) async fn lock_tables(
+        &self,
+        local: &Session,
+        tables: impl Iterator<Item = &SetTable>,
+    ) -> Result<(), WorkerError> {
         local
             .batch_execute(&format!("set local lock_timeout to '{LOCK_TIMEOUT}'"))
             .await?;
-        for table in tables {
-            let name = table.qualified();
+        let names: Vec<String> = tables.map(SetTable::qualified).collect();
+        for part in names.chunks(LOCKED_TOGETHER) {
             let locked = local
-                .batch_execute(&format!("lock table {name} in access exclusive mode"))
+                .batch_execute(&format!("lock table {} in access exclusive mode", part.join(", ")))
                 .await;
             let Err(error) = locked else { continue };
             if error.code() != Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) {
                 return Err(error.into());
             }
             local.batch_execute("rollback").await?;
-            let holders = copy::lock_holders(local, &name).await?;
+            let holders = copy::lock_holders(local, part).await?;
             return Err(WorkerError::Waiting(format!(
-                "table {name} is locked on node {} by {}; the copy of the set begins when that ends",
+                "a table of the set is locked on node {}: {}; the copy goes on when that ends",
                 self.node.id,
-                holders.join(", ")
+                holders.join("; ")
             )));
         }
         Ok(local.batch_execute("set local lock_timeout to 0").await?)
-    }
-
-    async fn copy_table(
-        &self,
-        local: &Session,
-        provider: &Provider,
-        table: &SetTable,
-        computed: &[String],
-        progress: &mut Progress,
-    ) -> Result<(), WorkerError> {
-        let name = table.qualified();
-        log::config!("{}: prepare to copy table {name}", self.actor);
-        empty(local, &name).await?;
-        let columns: Vec<String> = table
-            .columns
-            .iter()
-            .filter(|column| !computed.contains(column))
-            .map(|column| quote_ident(column))
-            .collect();
-        let columns = columns.join(", ");
-        log::config!("{}: Begin COPY of table {name}", self.actor);
-        let started = Instant::now();
-        let database = |source| {
-            WorkerError::Provider(ProviderError::Database {
-                node: provider.id,
-                source,
-            })
-        };
-        let refused = |source: tokio_postgres::Error| {
-            WorkerError::Apply(crate::apply::ApplyError::Refused {
-                command: "the copy",
-                table: name.clone(),
-                node: self.node.id,
-                source,
-            })
-        };
-        // Without columns there is nothing to send, and COPY does not know an empty list: rows cannot exist then.
-        if columns.is_empty() {
-            return Ok(());
-        }
-        let out = provider
-            .session
-            .copy_out(&format!("copy {name} ({columns}) to stdout"))
-            .await
-            .map_err(database)?;
-        let sink = local
-            .copy_in::<_, Bytes>(&format!("copy {name} ({columns}) from stdin"))
-            .await
-            .map_err(refused)?;
-        let mut out = std::pin::pin!(out);
-        let mut sink = std::pin::pin!(sink);
-        progress.begin(&name, table.rows);
-        while let Some(message) = out.try_next().await.map_err(database)? {
-            progress.add(message.len());
-            sink.send(message).await.map_err(refused)?;
-        }
-        sink.finish().await.map_err(refused)?;
-        progress.end();
-        local.batch_execute(&format!("analyze {name}")).await?;
-        let seconds = started.elapsed().as_secs_f64();
-        log::config!("{}: {} bytes copied for table {name}", self.actor, progress.table_bytes);
-        log::config!("{}: {seconds:.3} seconds to copy table {name}", self.actor);
-        Ok(())
     }
 
     async fn finish(
@@ -283,11 +267,25 @@ impl Worker {
         request: &Request,
         event: &Event,
         source: &Source,
+        by_table: bool,
     ) -> Result<(), WorkerError> {
         let cluster = &self.node.cluster;
         // Taken this late because everything else of the node that changes its configuration waits behind it.
         remote_event::lock(local, cluster, Locks::Config).await?;
-        copy::register(local, cluster, request.set, &source.tables, &source.sequences).await?;
+        let set = request.set;
+        // A copy table by table has made them known before. Somebody may have ended the subscription meanwhile.
+        if !copy_state::is_registered(local, cluster, set, &source.tables, &source.sequences).await? {
+            if by_table {
+                return Err(WorkerError::Waiting(format!(
+                    "set {set} or its subscription was changed on node {} while it was copied; looking again",
+                    self.node.id
+                )));
+            }
+            copy::register(local, cluster, self.node.ours, set, &source.tables, &source.sequences).await?;
+        }
+        if self.node.ours {
+            copy_state::forget_copied(local, cluster, set).await?;
+        }
         let values: Vec<(i32, i64)> = source
             .sequences
             .iter()
@@ -303,92 +301,5 @@ impl Worker {
             log::debug1!("{}: node {}: {}", self.actor, request.provider, error_text(&error));
         }
         Ok(())
-    }
-}
-
-/// Empties a table; by DELETE where a foreign key forbids TRUNCATE.
-async fn empty(local: &Session, name: &str) -> Result<(), WorkerError> {
-    local.batch_execute("savepoint empty_table").await?;
-    if local.batch_execute(&format!("truncate only {name}")).await.is_err() {
-        local
-            .batch_execute(&format!("rollback to savepoint empty_table; delete from only {name}"))
-            .await?;
-    }
-    Ok(local.batch_execute("release savepoint empty_table").await?)
-}
-
-/// Progress of a copy, in the log every few seconds.
-struct Progress {
-    set: i32,
-    tables: usize,
-    done: usize,
-    name: String,
-    expected_rows: f32,
-    table_bytes: u64,
-    bytes: u64,
-    rows: u64,
-    started: Instant,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new(set: i32, tables: usize) -> Self {
-        let now = Instant::now();
-        Self {
-            set,
-            tables,
-            done: 0,
-            name: String::new(),
-            expected_rows: -1.0,
-            table_bytes: 0,
-            bytes: 0,
-            rows: 0,
-            started: now,
-            shown: now,
-        }
-    }
-
-    fn begin(&mut self, name: &str, expected_rows: f32) {
-        name.clone_into(&mut self.name);
-        self.expected_rows = expected_rows;
-        self.table_bytes = 0;
-    }
-
-    /// Counts a message of COPY; the server sends one for each row.
-    fn add(&mut self, bytes: usize) {
-        self.table_bytes += bytes as u64;
-        self.bytes += bytes as u64;
-        self.rows += 1;
-        if self.shown.elapsed() >= PROGRESS {
-            self.show();
-        }
-    }
-
-    fn end(&mut self) {
-        self.done += 1;
-        if self.shown.elapsed() >= PROGRESS {
-            self.show();
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    fn show(&mut self) {
-        self.shown = Instant::now();
-        let megabytes = self.bytes as f64 / 1_048_576.0;
-        let rate = megabytes / self.started.elapsed().as_secs_f64().max(0.001);
-        let expected = if self.expected_rows > 0.0 {
-            format!(" (about {:.0} rows in all)", self.expected_rows)
-        } else {
-            String::new()
-        };
-        log::info!(
-            "copy_set {}: table {} of {}, {}{expected}: {:.1} MB of it; {} rows and {megabytes:.1} MB so far, {rate:.1} MB/s",
-            self.set,
-            (self.done + 1).min(self.tables),
-            self.tables,
-            self.name,
-            self.table_bytes as f64 / 1_048_576.0,
-            self.rows,
-        );
     }
 }

@@ -87,6 +87,14 @@ create table if not exists @NAMESPACE@.tl_keep_rows (
 );
 comment on table @NAMESPACE@.tl_keep_rows is 'Sets this node had before it failed: their next copy keeps the rows that are equal and transfers the others';
 
+create table if not exists @NAMESPACE@.tl_copied (
+    co_set     pg_catalog.int4 not null,
+    co_tab_id  pg_catalog.int4 primary key,
+    co_reloid  pg_catalog.oid not null,
+    co_at      pg_catalog.timestamptz not null
+);
+comment on table @NAMESPACE@.tl_copied is 'Tables that the copy of a set still going on has filled already: if it breaks off, the next attempt transfers what differs';
+
 create table if not exists @NAMESPACE@.tl_capture (
     ca_tab_id  pg_catalog.int4 primary key,
     ca_mode    pg_catalog.text not null check (ca_mode operator(pg_catalog.=) any ('{row,statement}'))

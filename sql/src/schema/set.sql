@@ -198,6 +198,7 @@ begin
         perform @NAMESPACE@.alterTableDropTriggers(v_tab_id);
     end loop;
     delete from @NAMESPACE@.sl_table t where t.tab_set = p_set_id;
+    delete from @NAMESPACE@.tl_copied o where o.co_set = p_set_id;
     delete from @NAMESPACE@.tl_sequence_seen n
     using @NAMESPACE@.sl_sequence q
     where q.seq_id = n.ss_seqid and q.seq_set = p_set_id;

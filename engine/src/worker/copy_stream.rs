@@ -1,0 +1,182 @@
+//! Tables streamed from the provider into this node, over one pair of sessions.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join_all;
+use futures_util::{SinkExt, TryStreamExt};
+use tokio_postgres::Statement;
+use trunkline_sql::copy::{self, SetTable};
+use trunkline_sql::{Session, quote_ident};
+
+use super::WorkerError;
+use super::copy_progress::CopyProgress;
+use crate::apply::ApplyError;
+use crate::logging as log;
+use crate::provider::{Provider, ProviderError};
+
+/// Tables whose statements are prepared in one go, and that are analyzed in one go.
+const PREPARED: usize = 50;
+
+/// Up to this size a table is emptied by DELETE: a TRUNCATE makes new files, which costs more.
+const DELETED: i64 = 65_536;
+
+/// Rows are handed on in pieces of at least this size, in bytes.
+const PIECE: usize = 65_536;
+
+/// A table to be copied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) table: &'a SetTable,
+    /// Columns that this node computes itself.
+    pub(super) computed: &'a [String],
+}
+
+impl Job<'_> {
+    /// Quoted names of the columns that are copied.
+    fn columns(&self) -> String {
+        let columns: Vec<String> = self
+            .table
+            .columns
+            .iter()
+            .filter(|column| !self.computed.contains(column))
+            .map(|column| quote_ident(column))
+            .collect();
+        columns.join(", ")
+    }
+}
+
+/// A pair of sessions: the provider's reads in the copy's snapshot, ours has a transaction open.
+pub(super) struct CopyStream<'a> {
+    pub(super) actor: &'a str,
+    pub(super) node: i32,
+    pub(super) local: &'a Session,
+    pub(super) provider: &'a Provider,
+    pub(super) progress: &'a CopyProgress<'a>,
+}
+
+impl CopyStream<'_> {
+    /// Replaces the content of the tables, which the caller has locked, by the provider's.
+    pub(super) async fn copy(&self, jobs: &[Job<'_>]) -> Result<(), WorkerError> {
+        for part in jobs.chunks(PREPARED) {
+            self.empty(part).await?;
+            // Without columns there is nothing to send, and COPY does not know an empty list: rows cannot exist then.
+            let part: Vec<(&Job<'_>, String)> = part
+                .iter()
+                .map(|job| (job, job.columns()))
+                .filter(|(_, columns)| !columns.is_empty())
+                .collect();
+            // All requests go out before the first answer is read, so a thousand small tables are not two thousand round trips.
+            let (out, into) = tokio::try_join!(
+                async {
+                    let statements = part.iter().map(|(job, columns)| {
+                        let sql = format!("copy {} ({columns}) to stdout", job.table.qualified());
+                        async move { self.provider.session.prepare(&sql).await }
+                    });
+                    try_join_all(statements).await.map_err(|error| self.of_provider(error))
+                },
+                async {
+                    let statements = part.iter().map(|(job, columns)| {
+                        let sql = format!("copy {} ({columns}) from stdin", job.table.qualified());
+                        async move { self.local.prepare(&sql).await }
+                    });
+                    Ok::<_, WorkerError>(try_join_all(statements).await?)
+                }
+            )?;
+            for (((job, _), out), into) in part.iter().zip(&out).zip(&into) {
+                self.stream(job.table, out, into).await?;
+            }
+            let analyze: Vec<String> = part
+                .iter()
+                .map(|(job, _)| format!("analyze {}", job.table.qualified()))
+                .collect();
+            self.local.batch_execute(&analyze.join("; ")).await?;
+        }
+        Ok(())
+    }
+
+    async fn empty(&self, jobs: &[Job<'_>]) -> Result<(), WorkerError> {
+        let tables: Vec<SetTable> = jobs.iter().map(|job| job.table.clone()).collect();
+        let sizes = copy::local_bytes(self.local, &tables).await?;
+        let mut deletes = Vec::new();
+        for (table, bytes) in tables.iter().zip(sizes) {
+            let name = table.qualified();
+            if bytes > DELETED {
+                truncate(self.local, &name).await?;
+            } else if bytes > 0 {
+                deletes.push(format!("delete from only {name}"));
+            }
+        }
+        if !deletes.is_empty() {
+            self.local.batch_execute(&deletes.join("; ")).await?;
+        }
+        Ok(())
+    }
+
+    async fn stream(&self, table: &SetTable, out: &Statement, into: &Statement) -> Result<(), WorkerError> {
+        let name = table.qualified();
+        log::config!("{}: Begin COPY of table {name}", self.actor);
+        let started = Instant::now();
+        let refused = |source: tokio_postgres::Error| {
+            WorkerError::Apply(ApplyError::Refused {
+                command: "the copy",
+                table: name.clone(),
+                node: self.node,
+                source,
+            })
+        };
+        self.progress.begin(table);
+        let (out, sink) = tokio::try_join!(
+            async {
+                let out = self.provider.session.copy_out(out).await;
+                out.map_err(|error| self.of_provider(error))
+            },
+            async { self.local.copy_in::<_, Bytes>(into).await.map_err(refused) }
+        )?;
+        let mut out = std::pin::pin!(out);
+        let mut sink = std::pin::pin!(sink);
+        let mut piece = BytesMut::with_capacity(PIECE + 8192);
+        let mut rows = 0;
+        let mut total = 0;
+        // The server sends one message for each row.
+        while let Some(row) = out.try_next().await.map_err(|error| self.of_provider(error))? {
+            rows += 1;
+            piece.extend_from_slice(&row);
+            if piece.len() >= PIECE {
+                total += piece.len();
+                self.progress.add(table, rows, piece.len() as u64);
+                rows = 0;
+                sink.send(piece.split().freeze()).await.map_err(refused)?;
+            }
+        }
+        total += piece.len();
+        self.progress.add(table, rows, piece.len() as u64);
+        if !piece.is_empty() {
+            sink.send(piece.freeze()).await.map_err(refused)?;
+        }
+        sink.finish().await.map_err(refused)?;
+        self.progress.end(table);
+        let seconds = started.elapsed().as_secs_f64();
+        log::config!("{}: {total} bytes copied for table {name}", self.actor);
+        log::config!("{}: {seconds:.3} seconds to copy table {name}", self.actor);
+        Ok(())
+    }
+
+    fn of_provider(&self, source: tokio_postgres::Error) -> WorkerError {
+        WorkerError::Provider(ProviderError::Database {
+            node: self.provider.id,
+            source,
+        })
+    }
+}
+
+/// Empties a table; by DELETE where a foreign key forbids TRUNCATE.
+async fn truncate(local: &Session, name: &str) -> Result<(), WorkerError> {
+    local.batch_execute("savepoint empty_table").await?;
+    if local.batch_execute(&format!("truncate only {name}")).await.is_err() {
+        local
+            .batch_execute(&format!("rollback to savepoint empty_table; delete from only {name}"))
+            .await?;
+    }
+    Ok(local.batch_execute("release savepoint empty_table").await?)
+}
