@@ -7,6 +7,7 @@ mod basic;
 mod columns;
 mod concurrent_writers;
 mod copies;
+mod copy_by_table;
 mod copy_differences;
 mod crashes;
 mod daemon_lock;
