@@ -1,7 +1,7 @@
 # Thin names over cargo. Cargo itself does the work: see CONTRIBUTING.md.
 CARGO ?= cargo
 
-.PHONY: build demo test test-pg lint fmt doc soak scenarios bench microbench fuzz rejoin-figures
+.PHONY: build demo test test-pg lint fmt doc soak scenarios bench microbench fuzz rejoin-figures growth
 
 build:                     ## the three programs, optimised: target/release/{slon,slonik,slonctl}
 	$(CARGO) build --release --workspace --bins
@@ -51,6 +51,10 @@ doc:                       ## API documentation: target/doc
 
 bench: build               ## beside Slony-I and native replication: prints the promises, writes docs/src/performance.md; FULL=1 for an hour
 	tests/bench/run $(if $(FULL),--full)
+
+growth:                    ## 10 times the backlog, 100 times the tables, 10 times the subscribers: rate and memory, a few minutes
+	$(CARGO) build --release --bin slon --bin slonik
+	tests/bench/run growth
 
 microbench:                ## decoding, folding and parsing alone
 	$(CARGO) bench -p trunkline-engine -p trunkline-grammar

@@ -175,39 +175,38 @@ impl Interpreter<'_> {
             let sequences = self.wanted_sequences(adding, destination, origin).await?;
             return self.submit_sequences(origin, destination.set, &sequences).await;
         }
-        let (tables, names) = self.wanted_tables(adding, destination, origin).await?;
-        self.submit_tables(origin, destination.set, &tables, adding.waits)
-            .await?;
-        if !adding.add_sequences {
-            return Ok(tables.len());
-        }
+        let (tables, places) = self.wanted_tables(adding, destination, origin).await?;
         let mut sequences = Vec::new();
-        let mut next = None;
-        for (name, sequence) in self.sequences_of_all(origin, &names).await? {
-            let name_of = written(&sequence);
-            if destination.has(&name_of) {
-                continue;
+        if adding.add_sequences {
+            let mut next = None;
+            for (name, sequence) in self.sequences_of_all(origin, &places).await? {
+                let name_of = written(&sequence);
+                let place = places.iter().find(|(table, _)| *table == name);
+                if destination.has(&name_of) {
+                    continue;
+                }
+                let sequence = NewMember {
+                    id: self.count_on(Member::Sequence, &mut next, None).await?,
+                    name: name_of,
+                    key: None,
+                    comment: format!("sequence for {name}"),
+                };
+                sequences.push((place.map_or(0, |(_, place)| *place), sequence));
             }
-            sequences.push(NewMember {
-                id: self.count_on(Member::Sequence, &mut next, None).await?,
-                name: name_of,
-                key: None,
-                comment: format!("sequence for {name}"),
-            });
         }
-        self.report.quiet(true);
-        let added = self.submit_sequences(origin, destination.set, &sequences).await?;
-        self.report.quiet(false);
-        Ok(tables.len() + added)
+        self.submit_tables(origin, destination.set, &tables, &sequences, adding.waits)
+            .await?;
+        Ok(tables.len() + sequences.len())
     }
 
-    /// The tables to be added, partitions in the place of their parents; and the names that were meant.
+    /// The tables to be added, partitions in the place of their parents; and the names that were meant, each with the number of
+    /// tables up to it.
     async fn wanted_tables(
         &mut self,
         adding: &Adding<'_>,
         destination: &Destination,
         origin: Id,
-    ) -> Result<(Vec<NewMember>, Vec<String>), Failure> {
+    ) -> Result<(Vec<NewMember>, Vec<(String, i32)>), Failure> {
         let mut meant: Vec<(&Wanted<'_>, String)> = Vec::new();
         for wanted in &adding.wanted {
             match wanted.selection {
@@ -224,6 +223,8 @@ impl Interpreter<'_> {
         let parents = parents.map_err(Failure::of_query("which of the tables are partitioned"))?;
         let (mut next, mut next_partition) = (None, None);
         let mut tables = Vec::with_capacity(meant.len());
+        let mut places: Vec<(String, i32)> = Vec::with_capacity(meant.len());
+        let place_of = |tables: &Vec<NewMember>| i32::try_from(tables.len()).unwrap_or(i32::MAX);
         for (wanted, name) in meant {
             let default = match wanted.selection {
                 ObjectSelection::Name(name) => name,
@@ -235,15 +236,15 @@ impl Interpreter<'_> {
                 Vec::new()
             };
             if partitions.is_empty() {
-                if destination.has(&name) {
-                    continue;
+                if !destination.has(&name) {
+                    tables.push(NewMember {
+                        id: self.count_on(Member::Table, &mut next, wanted.id).await?,
+                        name: name.clone(),
+                        key: wanted.key.map(ToOwned::to_owned),
+                        comment: wanted.comment.unwrap_or(default).to_owned(),
+                    });
                 }
-                tables.push(NewMember {
-                    id: self.count_on(Member::Table, &mut next, wanted.id).await?,
-                    name,
-                    key: wanted.key.map(ToOwned::to_owned),
-                    comment: wanted.comment.unwrap_or(default).to_owned(),
-                });
+                places.push((name, place_of(&tables)));
                 continue;
             }
             for part in partitions.into_iter().filter(|part| !destination.has(&part.name)) {
@@ -259,8 +260,9 @@ impl Interpreter<'_> {
                     comment: part.comment,
                 });
             }
+            places.push((name, place_of(&tables)));
         }
-        Ok((tables, names))
+        Ok((tables, places))
     }
 
     async fn wanted_sequences(
@@ -305,10 +307,14 @@ impl Interpreter<'_> {
     }
 
     /// The sequences that belong to columns of the tables, each with the table's name.
-    async fn sequences_of_all(&mut self, origin: Id, names: &[String]) -> Result<Vec<(String, Relation)>, Failure> {
-        let tables: Vec<(String, String)> = names
+    async fn sequences_of_all(
+        &mut self,
+        origin: Id,
+        places: &[(String, i32)],
+    ) -> Result<Vec<(String, Relation)>, Failure> {
+        let tables: Vec<(String, String)> = places
             .iter()
-            .filter_map(|name| {
+            .filter_map(|(name, _)| {
                 let (schema, relation) = admin::read_name(name)?;
                 Some((name.clone(), quoted(&schema, &relation)))
             })
@@ -319,18 +325,35 @@ impl Interpreter<'_> {
             .map_err(Failure::of_query("sequences of the tables' columns"))
     }
 
-    async fn submit_tables(&mut self, origin: Id, set: Id, tables: &[NewMember], waits: bool) -> Result<(), Failure> {
-        if tables.is_empty() {
+    async fn submit_tables(
+        &mut self,
+        origin: Id,
+        set: Id,
+        tables: &[NewMember],
+        sequences: &[(i32, NewMember)],
+        waits: bool,
+    ) -> Result<(), Failure> {
+        if tables.is_empty() && sequences.is_empty() {
             return Ok(());
         }
         if !self.connections.rehearses() {
-            let call = admin::add_tables(&self.cluster, set, tables, waits);
+            let call = admin::add_tables(&self.cluster, set, tables, sequences, waits);
             return self.submit_addition(origin, call).await;
         }
-        for table in tables {
-            let index = self.row_identity(origin, &table.name, table.key.as_deref()).await?;
-            let call = admin::set_add_table(&self.cluster, set, table.id, &table.name, &index, &table.comment);
-            self.submit_addition(origin, call).await?;
+        let mut left = sequences.iter().peekable();
+        for place in 0..=tables.len() {
+            if let Some(table) = place.checked_sub(1).and_then(|at| tables.get(at)) {
+                let index = self.row_identity(origin, &table.name, table.key.as_deref()).await?;
+                let call = admin::set_add_table(&self.cluster, set, table.id, &table.name, &index, &table.comment);
+                self.submit_addition(origin, call).await?;
+            }
+            let mut here = Vec::new();
+            while let Some((_, sequence)) = left.next_if(|(at, _)| usize::try_from(*at).is_ok_and(|at| at <= place)) {
+                here.push(sequence.clone());
+            }
+            self.report.quiet(true);
+            self.submit_sequences(origin, set, &here).await?;
+            self.report.quiet(false);
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ pub struct NewMember {
 /// Whether the node has `tl_addTables`; one that the original made has not.
 pub async fn adds_together(client: &Client, cluster: &Cluster) -> Result<bool, tokio_postgres::Error> {
     let signature = format!(
-        "{}.tl_addTables(integer, integer[], text[], text[], text[], boolean)",
+        "{}.tl_addTables(integer, integer[], text[], text[], text[], boolean, integer[], integer[], text[], text[])",
         cluster.namespace()
     );
     client
@@ -35,10 +35,19 @@ pub async fn adds_together(client: &Client, cluster: &Cluster) -> Result<bool, t
         .try_get(0)
 }
 
-/// `tl_addTables`: emits a `SET_ADD_TABLE` for each. `wait`: tables that are not free are waited for.
+/// `tl_addTables`: emits a `SET_ADD_TABLE` for each, and behind the n-th of them a `SET_ADD_SEQUENCE` for each sequence whose
+/// place is n. `wait`: tables that are not free are waited for.
 #[must_use]
-pub fn add_tables(cluster: &Cluster, set: i32, tables: &[NewMember], wait: bool) -> Call {
+pub fn add_tables(
+    cluster: &Cluster,
+    set: i32,
+    tables: &[NewMember],
+    sequences: &[(i32, NewMember)],
+    wait: bool,
+) -> Call {
     let keys: Vec<Option<&str>> = tables.iter().map(|table| table.key.as_deref()).collect();
+    let places: Vec<i32> = sequences.iter().map(|(place, _)| *place).collect();
+    let sequences: Vec<NewMember> = sequences.iter().map(|(_, sequence)| sequence.clone()).collect();
     Call::function(
         cluster,
         "tl_addTables",
@@ -49,6 +58,10 @@ pub fn add_tables(cluster: &Cluster, set: i32, tables: &[NewMember], wait: bool)
             Texts(&keys),
             Texts(&comments(tables)),
             Bool(wait),
+            Ids(&places),
+            Ids(&ids(&sequences)),
+            Texts(&names(&sequences)),
+            Texts(&comments(&sequences)),
         ],
     )
 }

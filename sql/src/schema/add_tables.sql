@@ -2,15 +2,20 @@
 
 -- Adds tables to a set that nobody subscribes to, in the order of the arrays. A key that is null is the primary key.
 -- Returns the number of the last event. Like setAddTable() for each of them, but that all are refused if one of them is.
+-- Behind the p_seq_places[n]-th table (0: before all) comes the n-th sequence.
 -- With p_wait the tables are waited for as in tl_lockTables(); without, it is an error if one of them is not free now.
--- Locks: config lock; SHARE ROW EXCLUSIVE on the tables. Event: SET_ADD_TABLE for each.
+-- Locks: config lock; SHARE ROW EXCLUSIVE on the tables. Event: SET_ADD_TABLE for each, SET_ADD_SEQUENCE for each sequence.
 create or replace function @NAMESPACE@.tl_addTables(
     p_set_id integer,
     p_tab_ids integer[],
     p_fqnames text[],
     p_keys text[],
     p_comments text[],
-    p_wait boolean
+    p_wait boolean,
+    p_seq_places integer[] default '{}',
+    p_seq_ids integer[] default '{}',
+    p_seq_fqnames text[] default '{}',
+    p_seq_comments text[] default '{}'
 ) returns bigint
     language plpgsql
     set search_path to pg_catalog, pg_temp
@@ -18,6 +23,7 @@ as $trunkline$
 declare
     v_tables text[];
     v_keys text[];
+    v_sequence integer := 1;
     v_seqno bigint;
 begin
     lock table @NAMESPACE@.sl_config_lock;
@@ -43,10 +49,18 @@ begin
     select array_agg(@NAMESPACE@.determineIdxnameUnique(w.fqname, w.key::name)::text order by w.place) into v_keys
     from rows from (unnest(p_fqnames), unnest(p_keys)) with ordinality as w (fqname, key, place);
     perform @NAMESPACE@.tl_addTables_int(p_set_id, p_tab_ids, p_fqnames, v_keys, p_comments);
-    for i in 1 .. cardinality(p_tab_ids) loop
-        v_seqno := @NAMESPACE@.createEvent(
-            @CLUSTER@, 'SET_ADD_TABLE', p_set_id::text, p_tab_ids[i]::text, p_fqnames[i], v_keys[i], p_comments[i]
-        );
+    for i in 0 .. cardinality(p_tab_ids) loop
+        if i > 0 then
+            v_seqno := @NAMESPACE@.createEvent(
+                @CLUSTER@, 'SET_ADD_TABLE', p_set_id::text, p_tab_ids[i]::text, p_fqnames[i], v_keys[i], p_comments[i]
+            );
+        end if;
+        while p_seq_places[v_sequence] = i loop
+            v_seqno := @NAMESPACE@.setAddSequence(
+                p_set_id, p_seq_ids[v_sequence], p_seq_fqnames[v_sequence], p_seq_comments[v_sequence]
+            );
+            v_sequence := v_sequence + 1;
+        end loop;
     end loop;
     return v_seqno;
 end

@@ -71,7 +71,7 @@ async fn a_list_of_statements_is_executed_together_and_fails_where_it_is_wrong()
         .await
         .fails()
         .says(&format!(":{line}: "))
-        .says("table public.nowhere not found");
+        .says("table \"public\".\"nowhere\" not found");
     assert_eq!(
         origin.value::<i64>(&tables).await,
         69,
