@@ -226,14 +226,8 @@ create or replace function @NAMESPACE@.tl_configureSetTriggers(p_set_id integer)
     language plpgsql
     set search_path to pg_catalog, pg_temp
 as $trunkline$
-declare
-    v_tab_id integer;
 begin
     perform @NAMESPACE@.tl_lockTablesOfSet(p_set_id, 'share row exclusive');
-    for v_tab_id in
-        select t.tab_id from @NAMESPACE@.sl_table t where t.tab_set = p_set_id order by t.tab_id
-    loop
-        perform @NAMESPACE@.alterTableConfigureTriggers(v_tab_id);
-    end loop;
+    perform @NAMESPACE@.tl_configure_triggers_of_set(p_set_id);
 end
 $trunkline$;
