@@ -428,6 +428,16 @@ create or replace function @NAMESPACE@.tl_depends_on_path(p_table pg_catalog.oid
     set search_path to pg_catalog, pg_temp
 as $trunkline$
 begin
+    -- The usual case: plain types of the system.
+    if not exists (
+        select
+        from pg_attribute a
+        join pg_type y on y.oid = a.atttypid
+        where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
+          and (y.typtype <> 'b' or y.typelem <> 0 or y.typnamespace <> 'pg_catalog'::regnamespace or y.typname ~ '^reg')
+    ) then
+        return false;
+    end if;
     return (
         with recursive parts (type) as (
             select a.atttypid
