@@ -80,7 +80,7 @@ async fn a_copy_of_differences_transfers_what_differs_and_nothing_else() {
         .run(
             1,
             &format!(
-                "insert into documents select i, 'owner ' || i * 7919 % 100000, timestamptz '2026-01-01' + i * interval '1 second',
+                "insert into documents select i, 'owner ' || i::bigint * 7919 % 100000, timestamptz '2026-01-01' + i * interval '1 second',
                         repeat(md5(i::text), 28) from generate_series(1, {rows}) i"
             ),
         )
