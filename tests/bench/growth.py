@@ -41,7 +41,7 @@ def case(x, name, rows, tables, subscribers):
             n.sql("".join(f"create table {t}(id bigint primary key, a int, b text);" for t in names[at:at + 200]))
     # every subscriber talks to the origin only
     script = "init cluster (id=1, comment='1');\n" + "".join(
-        f"store node (id={i}, comment='{i}', event node=1);\n"
+        f"store node (id={i}, comment='{i}', event node=1);\n" for i in nodes if i > 1) + "".join(
         f"store path (server=1, client={i}, conninfo='{nodes[1].dsn()}');\n"
         f"store path (server={i}, client=1, conninfo='{nodes[i].dsn()}');\n" for i in nodes if i > 1)
     x.sys.slonik(script)
