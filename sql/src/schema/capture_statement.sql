@@ -219,6 +219,7 @@ declare
     v_key text[];
     v_plain bool;
     v_key_pairs text;
+    v_columns text;
     v_usual text;
     v_pairs text := '(select "trunkline old" as o, {key} as key, pg_catalog.row_number() over () as position from old_rows as "trunkline old") o
         join (select "trunkline new" as n, pg_catalog.row_number() over () as position from new_rows as "trunkline new") n on n.position operator(pg_catalog.=) o.position';
@@ -232,7 +233,7 @@ declare
     v_insert text := 'insert into {schema}.{log} (
             log_origin, log_txid, log_tableid, log_actionseq,
             log_tablenspname, log_tablerelname, log_cmdtype, log_cmdupdncols, log_cmdargs
-        ) select {node}, pg_catalog.txid_current(), {id}, pg_catalog.nextval({sequence}), {nspname}, {relname}, {command}, ';
+        ) select {node}, pg_catalog.txid_current(), {id}, pg_catalog.nextval({sequence}), {nspname}::pg_catalog.text, {relname}::pg_catalog.text, {command}, ';
     v_by_name text := 'insert into {schema}.{log} (
             log_origin, log_txid, log_tableid, log_actionseq,
             log_tablenspname, log_tablerelname, log_cmdtype, log_cmdupdncols, log_cmdargs
@@ -262,7 +263,9 @@ begin
     v_usual := @NAMESPACE@.tl_usual_settings(v_table.oid);
 
     if p_command = 'i' then
-        v_known := v_insert || '0, {hstore}.hstore_to_array({hstore}.hstore("trunkline new")) from new_rows as "trunkline new"';
+        v_columns := @NAMESPACE@.tl_column_texts(v_table.oid);
+        v_known := v_insert || '0, ' || case when v_columns is null then '{hstore}.hstore_to_array({hstore}.hstore("trunkline new"))' else '{columns}' end
+            || ' from new_rows as "trunkline new"';
         v_looked_up := v_by_name || '0, {schema}.tl_without_virtual_columns(tg_relid, {hstore}.hstore_to_array({hstore}.hstore("trunkline new"))) from new_rows as "trunkline new"';
     elsif p_command = 'd' then
         v_known := v_insert || '0, {key} from old_rows as "trunkline old"';
@@ -274,11 +277,11 @@ begin
             from {rows}
             offset 0
         ) as r';
-        -- One row needs no numbers to find its other half. Without the inner `offset 0` the server refuses whole rows of tables
-        -- that have lost a column.
-        v_single := v_insert || replace(v_body, '{rows}', '(select "trunkline old" as o, {key} as key from old_rows as "trunkline old" offset 0) o,
-                (select "trunkline new" as n from new_rows as "trunkline new" offset 0) n
-            where not exists (select from new_rows offset 1)');
+        -- One row needs no numbers to find its other half. Without the inner `limit` the server refuses whole rows of tables
+        -- that have lost a column, and expects so much work of the first large statement that it compiles the plan (`jit`).
+        v_single := v_insert || replace(v_body, '{rows}', '(select "trunkline old" as o, {key} as key from old_rows as "trunkline old" limit 1) o,
+                (select "trunkline new" as n from new_rows as "trunkline new" limit 1) n
+            where not exists (select from new_rows limit 1 offset 1)');
         v_changes := @NAMESPACE@.tl_changed_columns(v_table.oid);
         if v_plain and v_changes is not null then
             v_known := v_insert || replace(replace(replace(
@@ -297,19 +300,24 @@ begin
     v_body := '
 #variable_conflict use_variable
 declare
+    v_status bigint;
     v_rows bigint;
     v_now bigint;
     v_settings pg_catalog.text[];
     v_noted pg_catalog.text;
     v_memory pg_catalog.text;
+    v_jit pg_catalog.text;
 begin
-    if ({fits} and {usual}) is not true then
+    -- One expression: PL/pgSQL takes a snapshot for each that has a volatile function in it.
+    v_status := case when {fits} and {usual} then pg_catalog.pg_sequence_last_value({status}) operator(pg_catalog.&) 1 end;
+    if v_status is null then
         if pg_catalog.current_setting(''session_replication_role'') operator(pg_catalog.<>) ''origin'' then
             return null;
         end if;
         v_settings := {schema}.tl_settings_for_logging({path});
+        v_status := pg_catalog.pg_sequence_last_value({status}) operator(pg_catalog.&) 1;
         if {fits} is not true then
-            if {first} then
+            if v_status operator(pg_catalog.=) 0 then
                 {looked up 1};
             else
                 {looked up 2};
@@ -325,7 +333,7 @@ begin
     end if;
     if v_rows is not null then
         null;
-    elsif {first} then
+    elsif v_status operator(pg_catalog.=) 0 then
         {known 1}
     else
         {known 2}
@@ -335,11 +343,12 @@ begin
     end if;
     v_now := pg_catalog.pg_stat_get_xact_tuples_inserted(tg_relid) operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(tg_relid)
         operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tg_relid);
-    if v_rows operator(pg_catalog.=) 0
-        or coalesce(pg_catalog.current_setting({memory}, true), '''') operator(pg_catalog.=) any (array['''', (v_now operator(pg_catalog.-) v_rows)::pg_catalog.text])
-    then
-        v_noted := pg_catalog.set_config({memory}, v_now::pg_catalog.text, true);
-    else
+    v_noted := case
+        when v_rows operator(pg_catalog.=) 0
+            or coalesce(pg_catalog.current_setting({memory}, true), '''') operator(pg_catalog.=) any (array['''', (v_now operator(pg_catalog.-) v_rows)::pg_catalog.text])
+        then pg_catalog.set_config({memory}, v_now::pg_catalog.text, true)
+    end;
+    if v_noted is null then
         perform {schema}.tl_capture_doubt({id}, {memory});
     end if;
     return null;
@@ -350,22 +359,27 @@ end
         get diagnostics v_rows = row_count;
         if v_rows operator(pg_catalog.=) 0 then
             v_memory := pg_catalog.current_setting(''work_mem'');
-            if pg_catalog.pg_size_bytes(v_memory) operator(pg_catalog.<) 67108864 then
-                v_noted := pg_catalog.set_config(''work_mem'', ''64MB'', true);
-            end if;
+            v_jit := pg_catalog.current_setting(''jit'', true);
+            v_noted := case when pg_catalog.pg_size_bytes(v_memory) operator(pg_catalog.<) 67108864 then pg_catalog.set_config(''work_mem'', ''64MB'', true) end
+                operator(pg_catalog.||) case when v_jit operator(pg_catalog.=) ''on'' then pg_catalog.set_config(''jit'', ''off'', true) end;
             ' || v_known || ';
             get diagnostics v_rows = row_count;
-            v_noted := pg_catalog.set_config(''work_mem'', v_memory, true);
+            v_noted := pg_catalog.set_config(''work_mem'', v_memory, true)
+                operator(pg_catalog.||) case when v_jit operator(pg_catalog.=) ''on'' then pg_catalog.set_config(''jit'', ''on'', true) end;
         end if;';
     else
+        -- The plan made for millions of rows is kept, and may be one that the server compiles each time it runs (`jit`): not for
+        -- the single rows that follow.
         v_known := v_known || ';
-        get diagnostics v_rows = row_count;';
+        get diagnostics v_rows = row_count;
+        if v_rows operator(pg_catalog.>) 1000000 then
+            discard plans;
+        end if;';
     end if;
     v_body := replace(v_body, '{known 1}', replace(v_known, '{log}', 'sl_log_1'));
     v_body := replace(v_body, '{known 2}', replace(v_known, '{log}', 'sl_log_2'));
     v_body := replace(v_body, '{looked up 1}', replace(v_looked_up, '{log}', 'sl_log_1'));
     v_body := replace(v_body, '{looked up 2}', replace(v_looked_up, '{log}', 'sl_log_2'));
-    v_body := replace(v_body, '{first}', '(pg_catalog.pg_sequence_last_value({status}) operator(pg_catalog.&) 1) operator(pg_catalog.=) 0');
     v_body := replace(v_body, '{fits}', '{schema}.tl_capture_fits({regclass}, {id}, {shape})');
     v_body := replace(v_body, '{usual}', v_usual);
     v_body := replace(v_body, '{path}', quote_literal(case when @NAMESPACE@.tl_depends_on_path(v_table.oid) then 'search_path' else '' end));
@@ -383,8 +397,35 @@ end
     v_body := replace(v_body, '{nspname}', quote_literal(v_table.nspname));
     v_body := replace(v_body, '{relname}', quote_literal(v_table.relname));
     v_body := replace(v_body, '{key}', v_key_pairs);
+    v_body := replace(v_body, '{columns}', coalesce(v_columns, ''));
     return replace(v_body, '{changes}', coalesce(v_changes, ''));
 end
+$trunkline$;
+
+-- Names and values of all columns of a row "trunkline new", as an expression; null where some type's output function is not the system's.
+-- Half the price of an hstore.
+create or replace function @NAMESPACE@.tl_column_texts(p_table pg_catalog.oid) returns pg_catalog.text
+    language sql stable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select case when bool_and(f.pronamespace = 'pg_catalog'::regnamespace) and count(*) between 1 and 100 then
+        'array[' || string_agg(
+            format(
+                case
+                    -- a cast to text gives the same as the output function and is cheaper
+                    when a.atttypid = any ('{int2,int4,int8,oid,text,varchar,numeric,uuid,date,timestamp,timestamptz}'::regtype[])
+                    then '%L, "trunkline new".%I::pg_catalog.text'
+                    else '%L, pg_catalog.%3$I("trunkline new".%2$I)::pg_catalog.text'
+                end,
+                a.attname, a.attname, f.proname
+            ),
+            ', ' order by a.attnum
+        ) || ']'
+    end
+    from pg_attribute a
+    join pg_type t on t.oid = a.atttypid
+    join pg_proc f on f.oid = t.typoutput
+    where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
 $trunkline$;
 
 -- Names and new values of the columns that an update of many rows changed, as an expression over n and o, the new and the old row; null

@@ -35,14 +35,14 @@ async fn rows_are_logged_in_slonys_form() {
     assert_eq!(
         connection.log().await,
         [
-            r#"1|I|0|{a,"it's a \\ \"x\", {y}",b,1.50,id,10}"#,
-            r#"1|I|0|{a,"",b,NULL,id,12}"#,
+            r#"1|I|0|{id,10,a,"it's a \\ \"x\", {y}",b,1.50}"#,
+            r#"1|I|0|{id,12,a,"",b,NULL}"#,
             "1|U|1|{a,new,id,10}",
             "1|U|0|{id,10}",
             "1|U|2|{b,NULL,id,11,id,10}",
             "1|D|0|{id,12}",
             "1|D|0|{id,11}",
-            "2|I|0|{a,a,b,2,k1,1,k2,k}",
+            "2|I|0|{a,a,k1,1,b,2,k2,k}",
             "2|U|1|{k1,2,k1,1,k2,k}",
             "2|D|0|{k1,2,k2,k}",
             "1|T|0|{}",
@@ -70,9 +70,9 @@ async fn only_what_commits_is_logged_and_under_the_transactions_id() {
     assert_eq!(
         connection.log().await,
         [
-            "1|I|0|{a,NULL,b,NULL,id,1}",
-            "1|I|0|{a,NULL,b,NULL,id,3}",
-            "1|I|0|{a,NULL,b,NULL,id,4}"
+            "1|I|0|{id,1,a,NULL,b,NULL}",
+            "1|I|0|{id,3,a,NULL,b,NULL}",
+            "1|I|0|{id,4,a,NULL,b,NULL}"
         ]
     );
     assert_eq!(
@@ -199,7 +199,7 @@ async fn generated_columns() {
             .await;
         replicate(&connection, 3, "public.g").await;
         connection.run("insert into public.g (id) values (1)").await;
-        assert_eq!(connection.log().await, ["3|I|0|{n,NULL,s,2,id,1}"]);
+        assert_eq!(connection.log().await, ["3|I|0|{id,1,s,2,n,NULL}"]);
         assert_eq!(
             connection.value("select @NAMESPACE@.copyFields(3)").await,
             "(\"id\",\"n\")"

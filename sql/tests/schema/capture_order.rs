@@ -5,7 +5,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::{Connection, node, replicate};
+use crate::{Connection, node, replicate, superuser};
 
 /// Applies the log to the tables of schema `twin`, strictly: a row to change or delete must be there. Empties the log.
 const REPLAY: &str = r"
@@ -56,6 +56,8 @@ const TABLES: &[&str] = &["a", "b", "c", "p"];
 struct Round {
     random: StdRng,
     merge: bool,
+    /// The role may let the server run programs.
+    copy: bool,
     /// Row triggers on a partitioned table.
     partition_triggers: bool,
     history: Vec<String>,
@@ -266,25 +268,14 @@ impl Round {
             ),
             15 if self.chance(15) => format!("truncate public.{table} cascade"),
             16 => self.pick(&["set constraints all immediate", "set constraints all deferred"]).to_owned(),
-            _ => format!("copy public.{table} (id, v, u) from stdin\n{key}\t{other}\t{key}\n{}\t7\t{other}\n", key + 1),
+            // Not from the client: a COPY that a trigger refuses at its start leaves the driver out of step with the server.
+            _ if self.copy => format!(
+                "copy public.{table} (id, v, u) from program $c$printf '{key}\\t{other}\\t{key}\\n{}\\t7\\t{other}\\n'$c$",
+                key + 1
+            ),
+            _ => format!("insert into public.{table} (id, v, u) values ({key}, {other}, {key}), ({}, 7, {other})", key + 1),
         }
     }
-}
-
-/// Runs one statement; false if the server refused it.
-async fn run(connection: &Connection, statement: &str) -> bool {
-    if let Some((copy, rows)) = statement.split_once('\n').filter(|(copy, _)| copy.starts_with("copy ")) {
-        use futures_util::SinkExt;
-        let Ok(sink) = connection.session.copy_in::<_, bytes::Bytes>(copy).await else {
-            return false;
-        };
-        let mut sink = std::pin::pin!(sink);
-        if sink.send(bytes::Bytes::copy_from_slice(rows.as_bytes())).await.is_err() {
-            return false;
-        }
-        return sink.finish().await.is_ok();
-    }
-    connection.try_rows(statement).await.is_ok()
 }
 
 /// A random transaction, with savepoints; errors roll back to one, or everything.
@@ -297,7 +288,7 @@ async fn transaction(round: &mut Round, connection: &Connection) {
         let statement = round.statement();
         let keep = round.chance(85);
         connection.run("savepoint s").await;
-        let done = run(connection, &statement).await;
+        let done = connection.try_rows(&statement).await.is_ok();
         round.history.push(format!(
             "savepoint s; {statement}; -- {}",
             if done { "done" } else { "refused" }
@@ -310,7 +301,7 @@ async fn transaction(round: &mut Round, connection: &Connection) {
         }
     }
     let end = if round.chance(90) { "commit" } else { "rollback" };
-    let done = run(connection, end).await;
+    let done = connection.try_rows(end).await.is_ok();
     round.history.push(format!("{end}; -- {done}"));
     if !done {
         connection.run("rollback").await;
@@ -342,6 +333,7 @@ async fn play(connection: &Connection, seed: u64) -> Result<(), String> {
     let mut round = Round {
         random: StdRng::seed_from_u64(seed),
         merge: version >= 150_000,
+        copy: version >= 110_000,
         partition_triggers: version >= 110_000,
         history: Vec::new(),
         triggers: 0,
@@ -351,11 +343,12 @@ async fn play(connection: &Connection, seed: u64) -> Result<(), String> {
     round.history.push(schema);
     for (id, name) in (1..).zip(["a", "b", "c", "p0", "p1", "p2", "p9"]) {
         replicate(connection, id, &format!("public.{name}")).await;
-        if !name.starts_with('p') && (name == "a" || round.chance(75)) {
+        // The others are captured as by default: by statement, and partitions by row.
+        if !name.starts_with('p') && name != "a" && round.chance(25) {
             connection
-                .run(&format!("select @NAMESPACE@.tl_capture_mode({id}, 'statement')"))
+                .run(&format!("select @NAMESPACE@.tl_capture_mode({id}, 'row')"))
                 .await;
-            round.history.push(format!("-- {name} by statement"));
+            round.history.push(format!("-- {name} by row"));
         }
     }
     let deed = round.deed("a", "k").replace("public.p ", "public.a ");
@@ -391,6 +384,12 @@ async fn play(connection: &Connection, seed: u64) -> Result<(), String> {
 
 async fn prepared_node(name: &str) -> Connection {
     let connection = node(name).await;
+    if connection.version().await >= 110_000 {
+        superuser(name)
+            .await
+            .run("grant pg_execute_server_program to keeper")
+            .await;
+    }
     connection.run(REPLAY).await;
     connection
 }

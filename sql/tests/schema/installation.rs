@@ -195,5 +195,5 @@ async fn a_dump_restores_as_plain_sql() {
     assert_eq!(copy.value("select @NAMESPACE@.slon_node_health_check()").await, "t");
     copy.run("update public.t set v = 'after'").await;
     copy.run("select @NAMESPACE@.createEvent(@CLUSTER@, 'SYNC')").await;
-    assert_eq!(copy.log().await, ["1|I|0|{v,before,id,1}", "1|U|1|{v,after,id,1}"]);
+    assert_eq!(copy.log().await, ["1|I|0|{id,1,v,before}", "1|U|1|{v,after,id,1}"]);
 }
