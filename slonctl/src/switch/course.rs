@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_sql::operator;
+use trunkline_sql::{admin, operator};
 
 use super::SwitchArguments;
 use super::plan::{Mark, Plan};
@@ -22,6 +22,10 @@ use crate::view::ClusterView;
 const PUT_BACK_LIMIT: Duration = Duration::from_secs(60);
 /// Between attempts to put back.
 const PUT_BACK_PAUSE: Duration = Duration::from_millis(500);
+/// How long the old origin may take to say who was in the way: writes are refused meanwhile.
+const NAMING_LIMIT: Duration = Duration::from_millis(500);
+/// How many of them are named.
+const WRITERS: usize = 5;
 
 /// Why the script did not come to its end.
 enum Cut {
@@ -123,8 +127,28 @@ impl Course<'_> {
                 if marks.iter().any(|(mark, _)| *mark >= Mark::Moved) {
                     return self.incomplete(&reason);
                 }
+                // slonik names them after two seconds; a shorter limit would leave nobody any wiser.
+                let _ = tokio::time::timeout(NAMING_LIMIT, self.name_writers()).await;
                 self.put_back(&reason, since).await
             }
+        }
+    }
+
+    /// Who still had a transaction open from before the lock, as far as the old origin says so.
+    async fn name_writers(&self) {
+        let Some(Ok(session)) = self.view.connect(self.plan.old).await else {
+            return;
+        };
+        let Some(set) = self.plan.sets.first() else {
+            return;
+        };
+        let writers = admin::writers_before_lock(&session, &self.view.cluster, set.id).await;
+        for writer in writers.unwrap_or_default().iter().take(WRITERS) {
+            self.console.event(
+                Some(self.plan.old),
+                "step",
+                &format!("in the way, open since before the lock: {writer}"),
+            );
         }
     }
 

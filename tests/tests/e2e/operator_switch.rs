@@ -260,6 +260,25 @@ async fn a_switch_that_fails_half_way_puts_everything_back() {
     writer.run("rollback").await;
     is_back().await;
 
+    // It is named also where the limit is shorter than slonik's patience.
+    hold("insert into aside values (1)").await;
+    run_slonctl(&[
+        "--config",
+        config,
+        "switch",
+        "--to",
+        "2",
+        "-f",
+        "--max-outage",
+        "1900ms",
+    ])
+    .await
+    .exits(5)
+    .says("in the way, open since before the lock: pid ")
+    .says("put back: node 1 is the origin");
+    writer.run("rollback").await;
+    is_back().await;
+
     // The same, ended by Ctrl-C.
     hold("insert into aside values (1)").await;
     let slonctl = Slonctl::start(&["--config", config, "switch", "--to", "2", "-f", "--max-outage", "60s"]);
