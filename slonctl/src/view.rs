@@ -2,7 +2,7 @@
 
 mod discovery;
 mod lag;
-mod standing;
+pub(crate) mod standing;
 mod stuck;
 
 use std::collections::BTreeMap;

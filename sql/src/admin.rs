@@ -22,8 +22,8 @@ mod trigger;
 
 pub(crate) use activity::read as read_blocker;
 pub use activity::{
-    Blocker, Horizon, lock_holders, older_transactions, older_writers, transaction_horizon, waiting_daemons,
-    writers_before_lock,
+    Blocker, Horizon, lock_holders, lock_waits, older_transactions, older_writers, transaction_horizon,
+    waiting_daemons, writers_before_lock,
 };
 pub use adding::{NewMember, add_sequences, add_tables, adds_together, partitioned_tables, sequences_of_tables};
 pub use call::{Call, CallError, Locks, Value};

@@ -79,21 +79,13 @@ fn vote(facts: &NodeFacts, failed: i32, silence: f64) -> Vote {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_sql::operator::{ConfirmationFacts, DaemonFacts, LogFacts};
+    use trunkline_sql::operator::ConfirmationFacts;
     use trunkline_sql::trouble::Trouble;
 
     use super::*;
 
     fn facts() -> NodeFacts {
         NodeFacts {
-            local: 2,
-            ours: true,
-            nodes: Vec::new(),
-            paths: Vec::new(),
-            listens: Vec::new(),
-            sets: Vec::new(),
-            subscriptions: Vec::new(),
-            events: Vec::new(),
             confirmations: vec![ConfirmationFacts {
                 origin: 1,
                 receiver: 2,
@@ -101,25 +93,7 @@ mod tests {
                 age: 3.0,
                 waiting: None,
             }],
-            daemon: DaemonFacts {
-                alive: true,
-                up: Some(100.0),
-                last_sign: Some(1.0),
-                backend: Some(1),
-                host: None,
-                pid: None,
-                version: None,
-            },
-            troubles: Vec::new(),
-            log: LogFacts {
-                active: 1,
-                switching: false,
-                switching_for: None,
-                rows: [0.0; 3],
-                bytes: 0,
-            },
-            failovers: Vec::new(),
-            fences: Vec::new(),
+            ..crate::view::standing::tests::facts(2)
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use trunkline_sql::{admin, operator};
+use trunkline_sql::{Session, admin, operator};
 
 use super::SwitchArguments;
 use super::plan::{Mark, Plan};
@@ -24,6 +24,8 @@ const PUT_BACK_LIMIT: Duration = Duration::from_secs(60);
 const PUT_BACK_PAUSE: Duration = Duration::from_millis(500);
 /// How long the old origin may take to say who was in the way: writes are refused meanwhile.
 const NAMING_LIMIT: Duration = Duration::from_millis(500);
+/// Between two looks at who is in the way.
+const NAMING_PAUSE: Duration = Duration::from_millis(10);
 /// How many of them are named.
 const WRITERS: usize = 5;
 
@@ -105,6 +107,8 @@ impl Course<'_> {
             let running = std::pin::pin!(script.execute());
             let cut = watch(running, &reached, deadline, stop, self.console).await;
             if matches!(cut, Some(Cut::TooLong | Cut::Stopped(_))) {
+                // Who keeps `lock set` from its tables can be asked only while it waits.
+                let _ = tokio::time::timeout(NAMING_LIMIT, self.name_lock_holders()).await;
                 // The server must not go on with what nobody waits for any more; the connections are dropped with the run.
                 interrupt.cancel_running().await;
             }
@@ -134,22 +138,51 @@ impl Course<'_> {
         }
     }
 
+    /// Who holds locks that the script waits for, as far as the old origin says so.
+    async fn name_lock_holders(&self) {
+        let Some(Ok(session)) = self.view.connect(self.plan.old).await else {
+            return;
+        };
+        // It takes its locks with pauses in between, so as not to keep others waiting behind it.
+        loop {
+            let Ok(waits) = admin::lock_waits(&session, "slonik").await else {
+                return;
+            };
+            for (_, holder) in waits.iter().take(WRITERS) {
+                self.console.event(
+                    Some(self.plan.old),
+                    "step",
+                    &format!("in the way, holds a lock on a table of the set: {holder}"),
+                );
+            }
+            if !waits.is_empty() || !self.writers(&session).await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(NAMING_PAUSE).await;
+        }
+    }
+
     /// Who still had a transaction open from before the lock, as far as the old origin says so.
     async fn name_writers(&self) {
         let Some(Ok(session)) = self.view.connect(self.plan.old).await else {
             return;
         };
-        let Some(set) = self.plan.sets.first() else {
-            return;
-        };
-        let writers = admin::writers_before_lock(&session, &self.view.cluster, set.id).await;
-        for writer in writers.unwrap_or_default().iter().take(WRITERS) {
+        for writer in self.writers(&session).await.iter().take(WRITERS) {
             self.console.event(
                 Some(self.plan.old),
                 "step",
                 &format!("in the way, open since before the lock: {writer}"),
             );
         }
+    }
+
+    /// Transactions of writers from before the lock; none where there is no lock yet.
+    async fn writers(&self, session: &Session) -> Vec<admin::Blocker> {
+        let Some(set) = self.plan.sets.first() else {
+            return Vec::new();
+        };
+        let writers = admin::writers_before_lock(session, &self.view.cluster, set.id).await;
+        writers.unwrap_or_default()
     }
 
     /// The new origin serves: hooks, then proof.

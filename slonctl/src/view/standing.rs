@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use trunkline_sql::fence::{DROPPED, FAILED_OVER};
 use trunkline_sql::operator::NodeFacts;
 
 use super::ClusterView;
@@ -47,17 +48,54 @@ impl SetStanding {
     }
 }
 
+/// Why the word of node `id` does not count among these answers.
+fn outcast(answers: &[&NodeFacts], id: i32) -> Option<String> {
+    // Nodes that were given up together still take each other for members: they judge only where nobody else is left.
+    let mut judges: Vec<&NodeFacts> = answers
+        .iter()
+        .filter(|facts| facts.local != id && !given_up(answers, facts))
+        .copied()
+        .collect();
+    if judges.is_empty() {
+        judges = answers.iter().filter(|facts| facts.local != id).copied().collect();
+    }
+    if let Some(reason) = judges.iter().find_map(|judge| failed_over(judge, id)) {
+        return Some(reason);
+    }
+    let forgotten = !judges.is_empty() && judges.iter().all(|judge| row(judge, id).is_none());
+    (forgotten && answers.iter().any(|facts| facts.local == id))
+        .then(|| "no other node knows it any more: it was dropped".to_owned())
+}
+
+/// Whether a node found out itself that the cluster gave it up, or another one says so.
+fn given_up(answers: &[&NodeFacts], facts: &NodeFacts) -> bool {
+    let fenced = facts
+        .fences
+        .iter()
+        .any(|fence| fence.reason == FAILED_OVER || fence.reason == DROPPED);
+    fenced
+        || answers
+            .iter()
+            .any(|judge| judge.local != facts.local && failed_over(judge, facts.local).is_some())
+}
+
+/// That `judge` has node `id` for failed over. A node that came back and was stored again is a node like any other.
+fn failed_over(judge: &NodeFacts, id: i32) -> Option<String> {
+    let known = row(judge, id);
+    let remembered = known.is_none() && judge.failovers.iter().any(|failover| failover.failed == id);
+    (known == Some(true) || remembered).then(|| format!("node {} says that it was failed over", judge.local))
+}
+
+/// What `judge` knows of node `id`: whether it counts as failed; None: there is no such node.
+fn row(judge: &NodeFacts, id: i32) -> Option<bool> {
+    judge.nodes.iter().find(|node| node.id == id).map(|node| node.failed)
+}
+
 impl ClusterView {
     /// Why the word of node `id` about the cluster does not count; None: it does.
     pub(crate) fn outcast(&self, id: i32) -> Option<String> {
-        let others = || self.answers().filter(move |facts| facts.local != id);
-        let row = |facts: &NodeFacts| facts.nodes.iter().find(|node| node.id == id).map(|node| node.failed);
-        // A node that came back and was stored again is a node like any other.
-        if let Some(judge) = others().find(|facts| row(facts) == Some(true)) {
-            return Some(format!("node {} says that it was failed over", judge.local));
-        }
-        let forgotten = others().next().is_some() && others().all(|facts| row(facts).is_none());
-        (forgotten && self.facts(id).is_some()).then(|| "no other node knows it any more: it was dropped".to_owned())
+        let answers: Vec<&NodeFacts> = self.answers().collect();
+        outcast(&answers, id)
     }
 
     /// The nodes whose word counts, with what they say.
@@ -155,5 +193,110 @@ impl ClusterView {
             }
         }
         self.notes.extend(notes);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use trunkline_sql::configuration::NodeRow;
+    use trunkline_sql::operator::{DaemonFacts, FailoverFacts, FenceFacts, LogFacts};
+
+    use super::*;
+
+    /// A node with a daemon and nothing else to say.
+    pub(crate) fn facts(local: i32) -> NodeFacts {
+        NodeFacts {
+            local,
+            ours: true,
+            nodes: Vec::new(),
+            paths: Vec::new(),
+            listens: Vec::new(),
+            sets: Vec::new(),
+            subscriptions: Vec::new(),
+            events: Vec::new(),
+            confirmations: Vec::new(),
+            daemon: DaemonFacts {
+                alive: true,
+                up: Some(100.0),
+                last_sign: Some(1.0),
+                backend: Some(1),
+                host: None,
+                pid: None,
+                version: None,
+            },
+            troubles: Vec::new(),
+            log: LogFacts {
+                active: 1,
+                switching: false,
+                switching_for: None,
+                rows: [0.0; 3],
+                bytes: 0,
+            },
+            failovers: Vec::new(),
+            fences: Vec::new(),
+        }
+    }
+
+    fn knows(local: i32, nodes: &[i32]) -> NodeFacts {
+        let row = |id: &i32| NodeRow {
+            id: *id,
+            comment: String::new(),
+            active: true,
+            failed: false,
+        };
+        NodeFacts {
+            nodes: nodes.iter().map(row).collect(),
+            ..facts(local)
+        }
+    }
+
+    fn outcasts(answers: &[NodeFacts]) -> Vec<i32> {
+        let answers: Vec<&NodeFacts> = answers.iter().collect();
+        let mut outcasts: Vec<i32> = answers.iter().map(|facts| facts.local).collect();
+        outcasts.retain(|id| outcast(&answers, *id).is_some());
+        outcasts
+    }
+
+    #[test]
+    fn nodes_given_up_together_do_not_vouch_for_each_other() {
+        let fenced = |local| NodeFacts {
+            fences: vec![FenceFacts {
+                set: 1,
+                new_origin: Some(1),
+                reason: DROPPED.to_owned(),
+                age: 1.0,
+            }],
+            ..knows(local, &[1, 2, 3])
+        };
+        assert_eq!(outcasts(&[knows(1, &[1]), fenced(2), fenced(3)]), [2, 3]);
+        // Their slons have not run yet: the survivor remembers.
+        let failover = |failed| FailoverFacts {
+            failed,
+            seqno: 7,
+            successor: 1,
+            sets: vec![1],
+            age: 1.0,
+        };
+        let survivor = NodeFacts {
+            failovers: vec![failover(2), failover(3)],
+            ..knows(1, &[1])
+        };
+        let others = [knows(2, &[1, 2, 3]), knows(3, &[1, 2, 3])];
+        assert_eq!(
+            outcasts(&[survivor.clone(), others[0].clone(), others[1].clone()]),
+            [2, 3]
+        );
+        // One of them has come back.
+        let survivor = NodeFacts {
+            nodes: knows(1, &[1, 3]).nodes,
+            ..survivor
+        };
+        assert_eq!(outcasts(&[survivor, fenced(2), knows(3, &[1, 3])]), [2]);
+    }
+
+    #[test]
+    fn a_cluster_at_work_has_no_outcasts() {
+        assert_eq!(outcasts(&[knows(1, &[1, 2]), knows(2, &[1, 2])]), [0; 0]);
+        assert_eq!(outcasts(&[knows(1, &[1])]), [0; 0]);
     }
 }

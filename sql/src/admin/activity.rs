@@ -92,6 +92,12 @@ pub async fn lock_holders(client: &Client, pid: i32) -> Result<Vec<Blocker>> {
 
 /// Sessions of slon in this database that wait for a lock, each with one that keeps it from them.
 pub async fn waiting_daemons(client: &Client) -> Result<Vec<(String, Blocker)>> {
+    lock_waits(client, "slon.%").await
+}
+
+/// Sessions in this database whose `application_name` is like `application` and that wait for a lock, each with one that
+/// keeps it from them.
+pub async fn lock_waits(client: &Client, application: &str) -> Result<Vec<(String, Blocker)>> {
     let rows = client
         .query(
             "select nullif(b.pid, 0), a.usename::pg_catalog.text, a.datname::pg_catalog.text, a.application_name,
@@ -104,9 +110,9 @@ pub async fn waiting_daemons(client: &Client) -> Result<Vec<(String, Blocker)>> 
                                     from pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) u (pid)) b
                left join pg_catalog.pg_stat_activity a on a.pid = b.pid
               where w.datname = pg_catalog.current_database() and w.wait_event_type = 'Lock'
-                and w.application_name like 'slon.%'
+                and w.application_name like $1
               order by a.xact_start, b.pid",
-            &[],
+            &[&application],
         )
         .await?;
     rows.iter().map(|row| Ok((row.try_get(7)?, read(row)?))).collect()

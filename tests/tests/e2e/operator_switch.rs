@@ -279,6 +279,17 @@ async fn a_switch_that_fails_half_way_puts_everything_back() {
     writer.run("rollback").await;
     is_back().await;
 
+    // And where it is the table of the set that it has written to, so that `lock set` does not even get its lock.
+    hold("insert into item values (-1, 'held')").await;
+    let arguments = ["--config", config, "switch", "--to", "2", "-f", "--max-outage", "1s"];
+    run_slonctl(&arguments)
+        .await
+        .exits(5)
+        .says("in the way, holds a lock on a table of the set: pid ")
+        .says("put back: node 1 is the origin");
+    writer.run("rollback").await;
+    is_back().await;
+
     // The same, ended by Ctrl-C.
     hold("insert into aside values (1)").await;
     let slonctl = Slonctl::start(&["--config", config, "switch", "--to", "2", "-f", "--max-outage", "60s"]);

@@ -243,6 +243,42 @@ async fn rejoin_refuses_what_it_must_and_full_copies_everything() {
     cluster.assert_all_equal().await;
 }
 
+/// The loss of a site: both nodes stand again, and each of them still takes the other for a member.
+#[tokio::test]
+async fn nodes_that_were_given_up_together_come_back_one_by_one() {
+    let cluster = three_nodes("rejoin_site").await;
+    cluster.kill_slon(1);
+    cluster.kill_slon(3);
+    cluster
+        .slonik(
+            "failover (node = (id = 1, backup node = 2), node = (id = 3, backup node = 2));\n\
+             drop node (id = '1,3', event node = 2);",
+        )
+        .await
+        .succeeds();
+    let saved = directory("rejoin_site");
+    let save = saved.to_str().unwrap();
+    let status = slonctl(&cluster, &["status", "--json"]).await;
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    for node in status["nodes"].as_array().unwrap() {
+        let expected = if node["node"] == 2 { "up" } else { "outcast" };
+        assert_eq!(node["state"], expected, "{node}");
+    }
+    for node in [3, 1] {
+        let number = node.to_string();
+        let arguments = ["rejoin", "--node", &number, "--save", save, "--wait", "1"];
+        slonctl(&cluster, &arguments)
+            .await
+            .exits(6)
+            .says(&format!("no slon serves node {node}"));
+        cluster.start_slon(node);
+        slonctl(&cluster, &["rejoin", "--node", &number, "--save", save])
+            .await
+            .exits(0);
+    }
+    cluster.assert_all_equal().await;
+}
+
 #[tokio::test]
 async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
     let cluster = Cluster::new("rejoin_gone", 2).await;
