@@ -177,6 +177,11 @@ async fn a_set_made_anew_elsewhere_waits_for_its_end() {
     check("better_generations").await;
 }
 
+#[tokio::test]
+async fn names_with_braces_are_captured_by_row() {
+    check("better_braces").await;
+}
+
 /// A set of 1000 tables: what one `set add table` costs must not grow with the set.
 #[tokio::test]
 async fn a_thousand_tables_are_added_quickly() {

@@ -19,6 +19,13 @@ declare
     v_wanted text := (select a.ca_mode from @NAMESPACE@.tl_capture a where a.ca_tab_id = p_tab_id);
 begin
     select c.oid, c.relkind, x.indexrelid,
+           (
+               select concat_ws(' ', n.nspname, c.relname, string_agg(a.attname::text, ' '))
+               from pg_attribute a
+               join pg_namespace n on n.oid = c.relnamespace
+               where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+               group by n.nspname
+           ) as names,
            coalesce((to_jsonb(c) ->> 'relispartition')::bool, false) as is_partition,
            exists (select from pg_inherits h where h.inhrelid = c.oid) as has_parent,
            exists (select from pg_inherits h where h.inhparent = c.oid) as has_children
@@ -48,6 +55,8 @@ begin
           )
     ) then
         reason := 'a key column may be null, or a column is generated when read';
+    elsif v_table.names ~ '[{]' then
+        reason := 'a name has a brace, as what is filled into the text of log functions';
     elsif v_wanted = 'statement' then
         mode := 'statement';
         reason := 'chosen with tl_capture_mode()';
