@@ -152,7 +152,7 @@ impl Course<'_> {
                 self.console.event(
                     Some(self.plan.old),
                     "step",
-                    &format!("in the way, holds a lock on a table of the set: {holder}"),
+                    &format!("in the way, holds a lock that the script waits for: {holder}"),
                 );
             }
             if !waits.is_empty() || !self.writers(&session).await.is_empty() {

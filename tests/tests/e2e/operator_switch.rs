@@ -285,7 +285,7 @@ async fn a_switch_that_fails_half_way_puts_everything_back() {
     run_slonctl(&arguments)
         .await
         .exits(5)
-        .says("in the way, holds a lock on a table of the set: pid ")
+        .says("in the way, holds a lock that the script waits for: pid ")
         .says("put back: node 1 is the origin");
     writer.run("rollback").await;
     is_back().await;
