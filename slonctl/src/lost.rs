@@ -1,22 +1,23 @@
 //! `slonctl lost`: the transactions of a failed node that no survivor had.
 
+mod former;
 mod writing;
 
-use std::collections::HashMap;
 use std::io::Write;
 
 use clap::{ArgGroup, Args};
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use trunkline_sql::copy;
-use trunkline_sql::equality::{TEXT_SETTINGS, TableShape};
-use trunkline_sql::lost::{self, ChangeKind, LostChange, LostSequence, LostTransaction, Values};
+use trunkline_sql::equality::TEXT_SETTINGS;
+use trunkline_sql::lost::{self, LostSequence, LostTransaction, Takeover};
 use trunkline_sql::rejoin::{self, Failover};
 use trunkline_sql::{Cluster, Session, error_text};
 
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::view::ClusterView;
+use former::Follower;
 pub(crate) use writing::Form;
 
 /// Options of `slonctl lost`.
@@ -63,7 +64,7 @@ pub(crate) enum LostError {
         /// What the server said.
         source: tokio_postgres::Error,
     },
-    /// Writing failed.
+    /// Writing failed, or keeping rows in a temporary file.
     #[error("cannot write what was found")]
     Write(#[from] std::io::Error),
 }
@@ -97,6 +98,8 @@ pub(crate) struct Losses<'a> {
     failed: &'a Session,
     /// A node with the sets as they are now, and its number.
     survivor: Option<(i32, &'a Session)>,
+    /// Where that node's own changes begin.
+    takeover: Option<Takeover>,
     pub(crate) failover: Failover,
 }
 
@@ -121,7 +124,7 @@ pub(crate) async fn run(arguments: &LostArguments, console: &Console, view: &Clu
 impl<'a> Losses<'a> {
     /// Finds the failover of `node` and the sessions to read with.
     pub(crate) async fn find(view: &'a ClusterView, node: i32) -> Result<Self, LostError> {
-        let mut failover: Option<Failover> = None;
+        let mut remembered: Vec<(i32, Failover)> = Vec::new();
         for facts in view.answers().filter(|facts| facts.local != node) {
             let Some(session) = view.node(facts.local).and_then(|view| view.session()) else {
                 continue;
@@ -129,13 +132,13 @@ impl<'a> Losses<'a> {
             let found = rejoin::failover_of(session, &view.cluster, node)
                 .await
                 .map_err(LostError::database(facts.local, "reading `tl_failover`"))?;
-            if let Some(found) = found
-                && failover.as_ref().is_none_or(|known| known.at < found.at)
-            {
-                failover = Some(found);
-            }
+            remembered.extend(found.map(|found| (facts.local, found)));
         }
-        let failover = failover.ok_or(LostError::NoFailover(node))?;
+        let failover = remembered
+            .iter()
+            .map(|(_, failover)| failover)
+            .max_by(|a, b| a.at.cmp(&b.at));
+        let failover = failover.ok_or(LostError::NoFailover(node))?.clone();
         let failed = view
             .node(node)
             .and_then(|view| view.session())
@@ -148,16 +151,22 @@ impl<'a> Losses<'a> {
             return Err(LostError::Rejoined(node));
         }
         let standing = view.sets().into_iter().find(|set| failover.sets.contains(&set.id));
-        let survivor = standing.map_or(failover.successor, |set| set.origin);
-        let survivor = view
-            .node(survivor)
-            .and_then(|view| view.session())
-            .map(|session| (survivor, session));
+        let survivor = [standing.map(|set| set.origin), Some(failover.successor)]
+            .into_iter()
+            .flatten()
+            .find_map(|survivor| Some((survivor, view.node(survivor)?.session()?)));
+        let takeover = survivor.and_then(|(survivor, _)| {
+            let (_, own) = remembered
+                .into_iter()
+                .find(|(node, own)| *node == survivor && own.seqno == failover.seqno)?;
+            own.takeover
+        });
         Ok(Self {
             cluster: &view.cluster,
             node,
             failed,
             survivor,
+            takeover,
             failover,
         })
     }
@@ -207,7 +216,7 @@ impl<'a> Losses<'a> {
         };
         let survivor = self.survivor.map(|(node, _)| node);
         form.head(out, &summary)?;
-        let mut shapes: HashMap<i32, Option<TableShape>> = HashMap::new();
+        let mut rows = Follower::new((self.node, self.failed), self.survivor, self.takeover.as_ref())?;
         for transaction in &transactions {
             form.begin(out, self.node, transaction)?;
             let changes = lost::changes(self.failed, self.cluster, snapshot, sets, transaction.txid)
@@ -215,57 +224,13 @@ impl<'a> Losses<'a> {
                 .map_err(on_failed)?;
             let mut changes = std::pin::pin!(changes);
             while let Some(change) = changes.try_next().await.map_err(on_failed)? {
-                let current = self.current(&change, &mut shapes).await?;
-                form.change(out, &change, survivor, &current)?;
+                let judged = rows.take(&change).await?;
+                form.change(out, &change, rows.table(&change), survivor, &judged)?;
             }
             form.end(out, transaction)?;
         }
         form.sequences(out, self.node, survivor, &sequences)?;
         Ok(summary)
-    }
-
-    /// What the survivor has in the place of a lost change.
-    async fn current(
-        &self,
-        change: &LostChange,
-        shapes: &mut HashMap<i32, Option<TableShape>>,
-    ) -> Result<Current, LostError> {
-        let (Some((survivor, session)), Some(table)) = (self.survivor, change.table) else {
-            return Ok(Current::Unknown);
-        };
-        let failed = LostError::database(survivor, "reading current values");
-        if let std::collections::hash_map::Entry::Vacant(entry) = shapes.entry(table) {
-            let (schema, name) = &change.name;
-            let shape = TableShape::read(session, session.server_version(), schema, name, &change.index)
-                .await
-                .map_err(failed)?;
-            entry.insert(shape);
-        }
-        let Some(Some(shape)) = shapes.get(&table) else {
-            return Ok(Current::Unknown);
-        };
-        if matches!(change.kind, ChangeKind::Truncate | ChangeKind::Script) {
-            return Ok(Current::Unknown);
-        }
-        let key: Values = if change.key.is_empty() {
-            let names: Vec<&str> = shape.key_names().collect();
-            change
-                .new
-                .iter()
-                .filter(|(column, _)| names.contains(&column.as_str()))
-                .cloned()
-                .collect()
-        } else {
-            change.key.clone()
-        };
-        let columns: Vec<&str> = match change.kind {
-            ChangeKind::Delete => shape.columns.iter().map(|column| column.name.as_str()).collect(),
-            _ => change.new.iter().map(|(column, _)| column.as_str()).collect(),
-        };
-        Ok(lost::current_values(session, shape, &key, &columns)
-            .await
-            .map_err(failed)?
-            .map_or(Current::Absent, Current::Row))
     }
 
     async fn sequences(&self) -> Result<Vec<LostSequence>, LostError> {
@@ -307,17 +272,6 @@ impl<'a> Losses<'a> {
         }
         Ok(differing)
     }
-}
-
-/// What the survivor has now.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Current {
-    /// It cannot be asked, or it makes no sense to.
-    Unknown,
-    /// No such row.
-    Absent,
-    /// Values of the columns in question.
-    Row(Values),
 }
 
 /// A transaction, as JSON.

@@ -7,8 +7,13 @@
 use futures_util::{Stream, TryStreamExt};
 use tokio_postgres::{Client, Row};
 
-use crate::equality::TableShape;
-use crate::{Cluster, quote_ident};
+use crate::Cluster;
+
+mod statement;
+mod survivor;
+
+pub use statement::{Former, SCRIPT_SETTINGS, statement};
+pub use survivor::{SurvivorRow, SurvivorTable, Takeover};
 
 /// A transaction that no survivor had.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,59 +210,6 @@ fn read(row: &Row) -> Result<LostChange, tokio_postgres::Error> {
     })
 }
 
-/// The values that a survivor has now in `columns` of the row with this key; None: it has no such row.
-///
-/// # Errors
-/// Any database error.
-pub async fn current_values(
-    survivor: &Client,
-    shape: &TableShape,
-    key: &Values,
-    columns: &[&str],
-) -> Result<Option<Values>, tokio_postgres::Error> {
-    let known: Vec<&str> = columns
-        .iter()
-        .copied()
-        .filter(|name| shape.column(name).is_some())
-        .collect();
-    let texts: Vec<String> = known
-        .iter()
-        .map(|name| {
-            let name = quote_ident(name);
-            format!("case when {name} is distinct from null then pg_catalog.concat({name}) end")
-        })
-        .collect();
-    let mut conditions = Vec::new();
-    let mut values: Vec<&str> = Vec::new();
-    for (name, value) in key {
-        let (Some(column), Some(value)) = (shape.column(name), value) else {
-            continue;
-        };
-        values.push(value);
-        conditions.push(format!(
-            "{} {} ($1::pg_catalog.text[])[{}]::{}",
-            quote_ident(name),
-            column.equals.as_deref().unwrap_or("="),
-            values.len(),
-            column.type_name
-        ));
-    }
-    if conditions.is_empty() {
-        return Ok(None);
-    }
-    let sql = format!(
-        "select array[{}]::pg_catalog.text[] from only {} where {}",
-        texts.join(", "),
-        shape.qualified(),
-        conditions.join(" and ")
-    );
-    let Some(row) = survivor.query_opt(&sql, &[&values]).await? else {
-        return Ok(None);
-    };
-    let texts: Vec<Option<String>> = row.try_get(0)?;
-    Ok(Some(known.iter().map(|name| (*name).to_owned()).zip(texts).collect()))
-}
-
 /// A sequence whose value on the failed node differs from the survivor's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostSequence {
@@ -269,103 +221,4 @@ pub struct LostSequence {
     pub failed: i64,
     /// Its value here.
     pub survivor: i64,
-}
-
-/// The statement that does a lost change again; scripts and truncations as comments, because they do more than that.
-#[must_use]
-pub fn statement(change: &LostChange) -> String {
-    let (schema, name) = &change.name;
-    let table = format!("{}.{}", quote_ident(schema), quote_ident(name));
-    let value = |value: &Option<String>| value.as_deref().map_or_else(|| "null".to_owned(), crate::quote_literal);
-    let condition = || {
-        let parts: Vec<String> = change
-            .key
-            .iter()
-            .map(|(column, text)| format!("{} = {}", quote_ident(column), value(text)))
-            .collect();
-        parts.join(" and ")
-    };
-    match change.kind {
-        ChangeKind::Insert => {
-            let columns: Vec<String> = change.new.iter().map(|(column, _)| quote_ident(column)).collect();
-            let values: Vec<String> = change.new.iter().map(|(_, text)| value(text)).collect();
-            format!(
-                "insert into {table} ({}) values ({});",
-                columns.join(", "),
-                values.join(", ")
-            )
-        }
-        ChangeKind::Update if change.new.is_empty() => format!("-- update of {table} that changed nothing"),
-        ChangeKind::Update => {
-            let parts: Vec<String> = change
-                .new
-                .iter()
-                .map(|(column, text)| format!("{} = {}", quote_ident(column), value(text)))
-                .collect();
-            format!("update only {table} set {} where {};", parts.join(", "), condition())
-        }
-        ChangeKind::Delete => format!("delete from only {table} where {};", condition()),
-        ChangeKind::Truncate => format!("-- truncate only {table};"),
-        ChangeKind::Script => {
-            let text = change
-                .new
-                .first()
-                .and_then(|(_, text)| text.as_deref())
-                .unwrap_or_default();
-            let lines: Vec<String> = text.lines().map(|line| format!("-- {line}")).collect();
-            lines.join("\n")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn change(kind: ChangeKind, new: &[(&str, Option<&str>)], key: &[(&str, Option<&str>)]) -> LostChange {
-        let values = |values: &[(&str, Option<&str>)]| -> Values {
-            values
-                .iter()
-                .map(|(c, v)| ((*c).to_owned(), v.map(str::to_owned)))
-                .collect()
-        };
-        LostChange {
-            action: 1,
-            kind,
-            table: Some(1),
-            set: Some(1),
-            name: ("public".to_owned(), "a\"b".to_owned()),
-            index: "pkey".to_owned(),
-            new: values(new),
-            key: values(key),
-        }
-    }
-
-    #[test]
-    fn statements_quote_what_they_hold() {
-        let insert = change(
-            ChangeKind::Insert,
-            &[("id", Some("1")), ("v", Some("it's \\")), ("n", None)],
-            &[],
-        );
-        assert_eq!(
-            statement(&insert),
-            "insert into \"public\".\"a\"\"b\" (\"id\", \"v\", \"n\") values ('1', E'it''s \\\\', null);"
-        );
-        let update = change(
-            ChangeKind::Update,
-            &[("v", None)],
-            &[("id", Some("1")), ("k", Some("x"))],
-        );
-        assert_eq!(
-            statement(&update),
-            "update only \"public\".\"a\"\"b\" set \"v\" = null where \"id\" = '1' and \"k\" = 'x';"
-        );
-        let script = change(
-            ChangeKind::Script,
-            &[("statement", Some("drop table x;\ndrop table y;"))],
-            &[],
-        );
-        assert_eq!(statement(&script), "-- drop table x;\n-- drop table y;");
-    }
 }

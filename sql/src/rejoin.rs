@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 use crate::Cluster;
 use crate::admin::{Call, Locks};
 use crate::configuration::PathRow;
+use crate::lost::Takeover;
 
 /// A failover as a survivor remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Failover {
     pub sets: Vec<i32>,
     /// When, in ISO form.
     pub at: String,
+    /// Where this survivor's own changes begin.
+    pub takeover: Option<Takeover>,
 }
 
 /// The newest failover of a node that this node remembers.
@@ -35,18 +38,25 @@ pub async fn failover_of(
     }
     let sql = cluster.sql(
         "select fo_seqno, fo_snapshot, fo_successor, fo_sets,
-                pg_catalog.to_char(fo_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
+                pg_catalog.to_char(fo_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+                fo_next_xid, fo_open_xids
            from @NAMESPACE@.tl_failover where fo_failed = $1 order by fo_at desc limit 1",
     );
     let Some(row) = survivor.query_opt(&sql, &[&failed]).await? else {
         return Ok(None);
     };
+    let next: Option<i64> = row.try_get(5)?;
+    let open: Option<Vec<i64>> = row.try_get(6)?;
     Ok(Some(Failover {
         seqno: row.try_get(0)?,
         snapshot: row.try_get(1)?,
         successor: row.try_get(2)?,
         sets: row.try_get(3)?,
         at: row.try_get(4)?,
+        takeover: next.map(|next_xid| Takeover {
+            next_xid,
+            open_xids: open.unwrap_or_default(),
+        }),
     }))
 }
 

@@ -4,9 +4,12 @@ use std::io::{Result, Write};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use trunkline_sql::lost::{ChangeKind, LostChange, LostSequence, LostTransaction, Values, statement};
+use trunkline_sql::lost::{
+    ChangeKind, Former, LostChange, LostSequence, LostTransaction, SCRIPT_SETTINGS, SurvivorTable, Values, statement,
+};
 
-use super::{Current, Summary, TransactionLine};
+use super::former::{Current, Judged, Unknown};
+use super::{Summary, TransactionLine};
 
 /// How losses are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,10 @@ struct ChangeLine<'a> {
     set: Option<i32>,
     table: Option<String>,
     key: Option<Map<String, Value>>,
+    /// Of an update the values of the columns it changed, of a delete all values, as far as they are known.
+    old: Option<Map<String, Value>>,
+    /// Why some or all of them are not known; of an insert, what has taken its place.
+    old_unknown: Option<String>,
     new: Map<String, Value>,
     /// Node whose values these are.
     survivor: Option<i32>,
@@ -66,7 +73,8 @@ impl Form {
             Self::Table => writeln!(out, "{text}\n{count}"),
             Self::Sql => writeln!(
                 out,
-                "-- {text}\n-- {count}\n-- Judge each transaction before you run it on the new origin: its rows may have changed since."
+                "-- {text}\n-- {count}\n-- Judge each transaction before you run it on the new origin. Statements change rows only where they still are what they\n\
+                 -- were before; `UPDATE 0` or `DELETE 0` says that one was not. Where that is not known they are comments.\n{SCRIPT_SETTINGS}"
             ),
             Self::Json => line(out, &SummaryLine { summary }),
         }
@@ -87,40 +95,25 @@ impl Form {
         self,
         out: &mut impl Write,
         change: &LostChange,
+        table: Option<&SurvivorTable>,
         survivor: Option<i32>,
-        current: &Current,
+        judged: &Judged,
     ) -> Result<()> {
-        let sql = statement(change);
-        let now = match (survivor, current) {
-            (Some(node), Current::Absent) => Some(format!("node {node} has no such row")),
-            (Some(node), Current::Row(values)) => Some(format!("node {node} has {}", shown(values))),
-            _ => None,
+        let none = Values::new();
+        let former = match judged.unknown {
+            Some(_) => Former::Unknown,
+            None => Former::Known(judged.old.as_ref().unwrap_or(&none)),
         };
+        let sql = statement(change, table, former);
+        let unknown = judged.unknown.map(|why| why.text(survivor));
         match self {
             Self::Table => {
-                let what = word(change.kind);
-                let set = change.set.map_or_else(String::new, |set| format!("set {set}  "));
-                let table = if change.table.is_some() {
-                    format!("{}.{}  ", change.name.0, change.name.1)
-                } else {
-                    String::new()
-                };
-                let key = if change.key.is_empty() {
-                    String::new()
-                } else {
-                    format!("{} ", shown(&change.key))
-                };
-                let new = if change.new.is_empty() {
-                    String::new()
-                } else {
-                    format!("-> {}", shown(&change.new))
-                };
-                writeln!(out, "{}", format!("  {set}{table}{what}  {key}{new}").trim_end())?;
-                now.map_or(Ok(()), |now| writeln!(out, "      {now}"))
+                writeln!(out, "  {}", told(change, judged))?;
+                remark(change, judged, survivor).map_or(Ok(()), |remark| writeln!(out, "      {remark}"))
             }
             Self::Sql => {
-                if let Some(now) = now {
-                    writeln!(out, "-- {}", now.replace('\n', "\n-- "))?;
+                if let Some(remark) = remark(change, judged, survivor) {
+                    writeln!(out, "-- {}", remark.replace('\n', "\n-- "))?;
                 }
                 writeln!(out, "{sql}")
             }
@@ -131,9 +124,11 @@ impl Form {
                     set: change.set,
                     table: change.table.map(|_| format!("{}.{}", change.name.0, change.name.1)),
                     key: (!change.key.is_empty()).then(|| object(&change.key)),
+                    old: judged.old.as_ref().filter(|old| !old.is_empty()).map(object),
+                    old_unknown: unknown,
                     new: object(&change.new),
-                    survivor: survivor.filter(|_| *current != Current::Unknown),
-                    current: match current {
+                    survivor: survivor.filter(|_| judged.current != Current::Unknown),
+                    current: match &judged.current {
                         Current::Row(values) => Some(object(values)),
                         Current::Unknown | Current::Absent => None,
                     },
@@ -199,6 +194,58 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> Result<()> {
     writeln!(out, "{text}")
 }
 
+/// A change on one line: `set 1  public.orders  update  id = "1": paid = "f" -> "t"`.
+fn told(change: &LostChange, judged: &Judged) -> String {
+    let set = change.set.map_or_else(String::new, |set| format!("set {set}  "));
+    let table = match change.table {
+        Some(_) => format!("{}.{}  ", change.name.0, change.name.1),
+        None => String::new(),
+    };
+    let what = match change.kind {
+        ChangeKind::Insert | ChangeKind::Script => shown(&change.new),
+        ChangeKind::Update => {
+            let columns: Vec<String> = change
+                .new
+                .iter()
+                .map(|(column, new)| {
+                    let old = judged.old.iter().flatten().find(|(name, _)| name == column);
+                    let old = old.map_or_else(|| "?".to_owned(), |(_, old)| quoted(old));
+                    format!("{column} = {old} -> {}", quoted(new))
+                })
+                .collect();
+            format!("{}: {}", shown(&change.key), columns.join(", "))
+        }
+        // The key is among the old values where they are known.
+        ChangeKind::Delete => match &judged.old {
+            Some(old) if judged.unknown.is_none() => shown(old),
+            _ => shown(&change.key),
+        },
+        ChangeKind::Truncate => String::new(),
+    };
+    format!("{set}{table}{}  {what}", word(change.kind))
+        .trim_end()
+        .to_owned()
+}
+
+/// What the survivor has in the row's place, and why its old values are not known.
+fn remark(change: &LostChange, judged: &Judged, survivor: Option<i32>) -> Option<String> {
+    let now = survivor.and_then(|node| match &judged.current {
+        Current::Unknown => None,
+        Current::Absent => Some(format!("node {node} has no such row")),
+        Current::Row(values) if judged.unknown.is_none() && judged.old.as_ref() == Some(values) => {
+            Some(format!("node {node} still has the old values"))
+        }
+        Current::Row(values) if values.is_empty() => Some(format!("node {node} has such a row")),
+        Current::Row(values) => Some(format!("node {node} has {}", shown(values))),
+    });
+    let unknown = judged.unknown.map(|why| match (change.kind, why) {
+        (ChangeKind::Insert, _) | (_, Unknown::Unexplained) => why.text(survivor),
+        _ => format!("old values not known: {}", why.text(survivor)),
+    });
+    let parts: Vec<String> = unknown.into_iter().chain(now).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 /// `1 change`, `2 changes`.
 fn counted(count: i64) -> String {
     if count == 1 {
@@ -231,13 +278,16 @@ fn when(transaction: &LostTransaction) -> String {
     }
 }
 
+fn quoted(value: &Option<String>) -> String {
+    value
+        .as_ref()
+        .map_or_else(|| "null".to_owned(), |value| format!("{value:?}"))
+}
+
 fn shown(values: &Values) -> String {
     let parts: Vec<String> = values
         .iter()
-        .map(|(column, value)| match value {
-            Some(value) => format!("{column} = {value:?}"),
-            None => format!("{column} = null"),
-        })
+        .map(|(column, value)| format!("{column} = {}", quoted(value)))
         .collect();
     parts.join(", ")
 }

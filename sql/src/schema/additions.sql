@@ -60,12 +60,16 @@ create table if not exists @NAMESPACE@.tl_failover (
     fo_sets          pg_catalog.int4[],
     fo_failed_nodes  pg_catalog.int4[],
     fo_at            pg_catalog.timestamptz,
+    fo_next_xid      pg_catalog.int8,
+    fo_open_xids     pg_catalog.int8[],
     primary key (fo_failed, fo_at)
 );
 comment on table @NAMESPACE@.tl_failover is 'Failovers this node took part in; survives DROP NODE of the failed node';
 comment on column @NAMESPACE@.tl_failover.fo_seqno is 'Newest event of the failed node that the survivors had';
 comment on column @NAMESPACE@.tl_failover.fo_snapshot is 'Snapshot of the newest SYNC up to fo_seqno: what the survivors have of the failed node''s changes';
 comment on column @NAMESPACE@.tl_failover.fo_successor is 'Node that took the sets over, perhaps to hand them on';
+comment on column @NAMESPACE@.tl_failover.fo_next_xid is 'Rows whose xmin is less were on this node before the takeover, unless it is one of fo_open_xids';
+comment on column @NAMESPACE@.tl_failover.fo_open_xids is 'Transactions and subtransactions that were open on this server then, without epoch';
 
 create table if not exists @NAMESPACE@.tl_fence (
     fe_set         pg_catalog.int4 primary key,

@@ -261,7 +261,8 @@ begin
 end
 $trunkline$;
 
--- Makes p_backup_node the origin of all sets of the failed node, and notes it in tl_failover. Returns the failed node's number.
+-- Makes p_backup_node the origin of all sets of the failed node, and notes it in tl_failover, with the transactions that come
+-- after it on this node. Returns the failed node's number.
 -- A survivor that knows events of the failed origin that the leading node did not know has changes nobody else will ever
 -- get; it gives up its subscriptions and must be subscribed again.
 -- Locks: config lock; on the new origin ACCESS EXCLUSIVE on each table of the sets. Event: UNSUBSCRIBE_SET in that case.
@@ -364,6 +365,19 @@ begin
     update @NAMESPACE@.sl_node n set no_active = false where n.no_id = p_failed_node;
     perform @NAMESPACE@.RebuildListenEntries();
     perform @NAMESPACE@.addPartialLogIndices();
+
+    -- Until here this node's rows of the sets were the failed node's: nobody could write them, and the tables that are opened
+    -- with this transaction's end are locked. Subtransactions are in pg_locks and in no snapshot.
+    update @NAMESPACE@.tl_failover o
+    set fo_next_xid = txid_snapshot_xmax(txid_current_snapshot()),
+        fo_open_xids = array(
+            select distinct l.transactionid::text::bigint
+            from pg_locks l
+            where l.locktype = 'transactionid' and l.granted
+            order by 1
+        )
+    where o.fo_failed = p_failed_node and o.fo_seqno = p_last_seqno and o.fo_successor = p_backup_node
+        and o.fo_next_xid is null;
     return p_failed_node;
 end
 $trunkline$;

@@ -30,6 +30,7 @@ mod operator_check;
 mod operator_failover;
 mod operator_faults;
 mod operator_hooks;
+mod operator_slony;
 mod operator_status;
 mod operator_switch;
 mod partitions;

@@ -109,8 +109,9 @@ async fn a_failed_origin_lists_what_it_alone_had_and_comes_back_without_a_copy()
         .await
         .exits(8)
         .says("2 transactions with 3 changes are lost")
-        .says("public.accounts  update  id = \"2\" -> balance = \"-1\"")
-        .says("node 2 has balance = \"77\"");
+        .says("public.accounts  update  id = \"2\": balance = ? -> \"-1\"")
+        .says("old values not known: changed since on node 2; node 2 has balance = \"77\"")
+        .says("node 2 still has the old values");
     let run = slonctl(&cluster, &["--json", "lost", "--node", "1"]).await.exits(8);
     let changes: Vec<String> = run
         .json()
