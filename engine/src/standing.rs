@@ -181,6 +181,11 @@ fn judge(configuration: &Configuration, opinions: &BTreeMap<i32, Opinion>) -> Op
                 .collect(),
         };
         if opinion.failed == Some(true) || !fences.is_empty() {
+            // Nobody has it: it is gone, or nobody ever heard of it, so no more will be learned of it.
+            let unheard_of = |fence: &Fence| {
+                let mut origins = opinions.values().flat_map(|opinion| &opinion.origins);
+                origins.all(|(known, _)| *known != fence.set)
+            };
             let takes_writes = |fence: &Fence| {
                 let own_word = fence
                     .new_origin
@@ -191,7 +196,7 @@ fn judge(configuration: &Configuration, opinions: &BTreeMap<i32, Opinion>) -> Op
             };
             return Some(GivenUp {
                 by: Some(*peer),
-                settled: fences.iter().all(takes_writes),
+                settled: fences.iter().all(|fence| unheard_of(fence) || takes_writes(fence)),
                 fences,
             });
         }
@@ -428,6 +433,13 @@ mod tests {
         let moved = opinion(Some(true), &both(2));
         assert_eq!(settled(moved.clone(), not_yet), (Some(2), false));
         assert_eq!(settled(moved.clone(), moved), (Some(2), true));
+    }
+
+    #[test]
+    fn a_set_that_no_peer_has_is_not_waited_for() {
+        let settled = |second: Opinion| judge(&configuration(), &[(2, second)].into()).map(|verdict| verdict.settled);
+        assert_eq!(settled(opinion(Some(true), &[(1, 2)])), Some(true));
+        assert_eq!(settled(opinion(Some(true), &[(1, 2), (2, 1)])), Some(false));
     }
 
     #[test]

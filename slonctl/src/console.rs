@@ -115,6 +115,29 @@ impl Console {
     }
 }
 
+/// Long messages that were shown already: what several nodes say in the same words is shown once.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Vec<String>);
+
+impl Said {
+    /// The text, or `as above` in the place of a long message that was shown before.
+    pub(crate) fn once(&mut self, text: &str) -> String {
+        const LONG: usize = 60;
+        if text.len() < LONG {
+            return text.to_owned();
+        }
+        let shown = self
+            .0
+            .iter()
+            .find(|known| known.ends_with(text) || text.ends_with(known.as_str()));
+        if let Some(known) = shown {
+            return format!("{}as above", &text[..text.len().saturating_sub(known.len())]);
+        }
+        self.0.push(text.to_owned());
+        text.to_owned()
+    }
+}
+
 /// Seconds, exact to the millisecond.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
@@ -144,6 +167,19 @@ pub(crate) fn age(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_messages_are_shown_once() {
+        let reason =
+            "cannot connect to beta:5432/app as postgres: connection to 10.0.0.2:5432 failed: Connection refused";
+        let mut said = Said::default();
+        assert_eq!(said.once("refused"), "refused");
+        assert_eq!(said.once("refused"), "refused");
+        assert_eq!(said.once(reason), reason);
+        assert_eq!(said.once(&format!("node 2: {reason}")), "node 2: as above");
+        assert_eq!(said.once(&reason[5..]), "as above");
+        assert_eq!(said.once(&reason[..70]), &reason[..70]);
+    }
 
     #[test]
     fn ages_are_readable() {

@@ -348,9 +348,8 @@ async fn finish(
             Some(plan.new),
             "incomplete",
             &format!(
-                "the origin of set {} is node {}, but a hook failed: see to what it should have done",
-                list(&sets),
-                plan.new
+                "{}, but a hook failed: see to what it should have done",
+                outcome(&sets, &plan.failed, plan.new)
             ),
         );
         return Exit::Incomplete;
@@ -371,9 +370,21 @@ async fn finish(
     console.event(
         Some(plan.new),
         "done",
-        &format!("done: the origin of set {} is node {}{rest}", list(&sets), plan.new),
+        &format!("done: {}{rest}", outcome(&sets, &plan.failed, plan.new)),
     );
     Exit::Done
+}
+
+/// What has become of the failed nodes' parts.
+fn outcome(sets: &[i32], failed: &[i32], new: i32) -> String {
+    if sets.is_empty() {
+        format!(
+            "node {} was the origin of no set; what it provided to others comes from node {new}, or from the set's origin",
+            list(failed)
+        )
+    } else {
+        format!("the origin of set {} is node {new}", list(sets))
+    }
 }
 
 async fn undo_promote(view: &ClusterView, occasion: &Occasion, new: i32, console: &Console) {

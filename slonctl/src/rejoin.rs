@@ -17,6 +17,7 @@ use trunkline_sql::admin::CallError;
 use trunkline_sql::{ConnectError, error_text};
 
 use crate::console::{Console, milliseconds};
+use crate::duration;
 use crate::exit::Exit;
 use crate::lost::LostError;
 use crate::view::{ClusterView, DiscoveryError};
@@ -40,9 +41,9 @@ pub(crate) struct RejoinArguments {
     /// Let tables of sets that the cluster has no more become ordinary tables, instead of refusing to begin.
     #[arg(long)]
     pub(crate) release: bool,
-    /// How many seconds slons may take to do their part before it is given up (to be run again later).
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) wait: u64,
+    /// How long slons may take to do their part before it is given up (to be run again later).
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    pub(crate) wait: Duration,
 }
 
 /// Why it did not come to its end.

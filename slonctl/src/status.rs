@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::console::Console;
+use crate::duration;
 use crate::exit::Exit;
 use crate::view::{ClusterView, DiscoveryError};
 
@@ -17,10 +18,9 @@ use report::Report;
 /// Options of `slonctl status`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatusArguments {
-    /// Look again every so many seconds, until interrupted.
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    watch: Option<u64>,
+    /// Look again and again, so far apart, until interrupted.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s", value_parser = duration::parse)]
+    watch: Option<Duration>,
 }
 
 /// Clears a terminal and goes to its upper left corner.
@@ -41,13 +41,13 @@ pub(crate) async fn run(
             ""
         };
         console.text(&format!("{head}{report}"));
-        let Some(seconds) = arguments.watch else {
+        let Some(pause) = arguments.watch else {
             return Ok(Exit::Done);
         };
         if !std::io::stdout().is_terminal() {
             console.line("");
         }
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        tokio::time::sleep(pause).await;
         view = view.refresh().await?;
     }
 }

@@ -2,6 +2,7 @@
 
 mod checks;
 mod course;
+mod later;
 mod plan;
 
 use std::time::Duration;

@@ -14,6 +14,7 @@ use trunkline_sql::equality::EqualityError;
 use trunkline_sql::{ConnectError, error_text};
 
 use crate::console::Console;
+use crate::duration;
 use crate::exit::Exit;
 use crate::view::ClusterView;
 pub(crate) use extent::{Extent, glance, parse as parse_extent};
@@ -38,9 +39,9 @@ pub(crate) struct VerifyArguments {
     /// Most bytes a second that are read on each side, as in `500k`, `20M`, `1G`.
     #[arg(long, value_name = "BYTES", value_parser = rate::parse)]
     pub(crate) max_rate: Option<u64>,
-    /// How many seconds a subscriber may take to come to the SYNC at which it is compared.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) wait: u64,
+    /// How long a subscriber may take to come to the SYNC at which it is compared.
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = duration::parse)]
+    pub(crate) wait: Duration,
     /// Most differing keys that are named per table.
     #[arg(long, value_name = "KEYS", default_value_t = 20)]
     pub(crate) show: usize,
@@ -155,7 +156,7 @@ pub(crate) async fn verify(
     let pairs = pairs(arguments, view)?;
     let mut report = Report::default();
     for ((origin, receiver), sets) in pairs {
-        let pair = Pair::connect(view, origin, receiver, sets, Duration::from_secs(arguments.wait)).await?;
+        let pair = Pair::connect(view, origin, receiver, sets, arguments.wait).await?;
         report.add(table::compare_all(&pair, arguments, console).await?);
     }
     if report.tables() == 0 && !arguments.table.is_empty() {

@@ -2,6 +2,8 @@
 
 mod discovery;
 mod lag;
+mod missing_path;
+mod search;
 pub(crate) mod standing;
 mod stuck;
 

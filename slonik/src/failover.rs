@@ -246,6 +246,15 @@ impl Situation {
             .collect()
     }
 
+    /// Whether a failed node is the origin of any set, by the word of those who stay.
+    pub(crate) fn originated(&self, failed: Id) -> bool {
+        let mut sets = self
+            .surveys
+            .values()
+            .flat_map(|survey| survey.configuration.sets.values());
+        sets.any(|set| set.origin == failed)
+    }
+
     /// Sets of an origin that nobody who stays has.
     pub(crate) fn lost_sets(&self, pair: FailedNode) -> Vec<Id> {
         let Some(view) = self.view(pair.backup_node) else {

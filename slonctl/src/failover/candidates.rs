@@ -15,6 +15,8 @@ pub(super) struct Candidate {
     pub(super) direct: bool,
     /// Why it cannot take over; empty: it can.
     pub(super) obstacles: Vec<String>,
+    /// Why it does not answer, in the words of the connection attempts; empty: it does.
+    pub(super) silence: String,
 }
 
 impl fmt::Display for Candidate {
@@ -27,11 +29,17 @@ impl fmt::Display for Candidate {
                 None => format!("has no event of node {origin}"),
             })
             .collect();
-        let newest = newest.join(", ");
-        if self.obstacles.is_empty() {
-            return write!(f, "could take over; {newest}");
+        f.write_str(if self.obstacles.is_empty() {
+            "could take over"
+        } else {
+            "cannot take over"
+        })?;
+        if !newest.is_empty() {
+            write!(f, "; {}", newest.join(", "))?;
         }
-        write!(f, "cannot take over; {newest}")?;
+        if !self.silence.is_empty() {
+            write!(f, "; {}", self.silence)?;
+        }
         self.obstacles
             .iter()
             .try_for_each(|obstacle| write!(f, "\n  - {obstacle}"))
@@ -62,6 +70,7 @@ pub(super) fn candidates(view: &ClusterView, failed: &[i32], sets: &[SetStanding
                 .iter()
                 .all(|set| set.subscription(node.id).is_some_and(|own| own.provider == set.origin)),
             obstacles: obstacles(view, node.id, failed, sets),
+            silence: node.silence().join("; "),
         })
         .collect();
     found.sort_by_key(|candidate| {
@@ -92,11 +101,7 @@ fn newest(view: &ClusterView, node: i32, failed: &[i32], sets: &[SetStanding]) -
 fn obstacles(view: &ClusterView, node: i32, failed: &[i32], sets: &[SetStanding]) -> Vec<String> {
     let mut obstacles = Vec::new();
     let Some(facts) = view.facts(node) else {
-        let reasons = view.node(node).map(|node| node.silence().join("; "));
-        return vec![format!(
-            "node {node} cannot be reached: {}",
-            reasons.unwrap_or_default()
-        )];
+        return vec![format!("node {node} cannot be reached")];
     };
     if !facts.daemon.alive {
         obstacles.push(format!("no slon serves node {node}"));
@@ -138,8 +143,8 @@ fn obstacles(view: &ClusterView, node: i32, failed: &[i32], sets: &[SetStanding]
                 .is_some_and(|facts| facts.path(node, receiver).is_some());
         if !known {
             obstacles.push(format!(
-                "there is no path from node {node} to node {receiver}; run `store path (server = {node}, client = {receiver}, \
-                 conninfo = '…');`"
+                "node {receiver} has no path to node {node}, which would be its provider; run `{}`",
+                view.store_path(node, receiver)
             ));
         }
     }

@@ -4,7 +4,14 @@ use super::FailoverArguments;
 use super::candidates::Candidate;
 use crate::console::age;
 use crate::finding::Findings;
+use crate::hooks::HookEvent;
+use crate::proof::list;
 use crate::view::{ClusterView, SetStanding};
+
+/// Said of a failed origin that nothing will cut off.
+const NO_FENCE: &str = "no `fence` hook is configured for it, so nothing makes sure that it is dead. If it still runs, or comes back \
+     before its slon can ask the others, applications that reach it write where nobody reads: cut it off (power, network, address) \
+     before you say yes";
 
 /// Looks at the failed nodes and at the survivors.
 pub(super) fn look(
@@ -29,6 +36,10 @@ pub(super) fn look(
             }
             Some(_) => {}
         }
+        let originates = sets.iter().any(|set| set.origin == *id);
+        if originates && view.configuration.hooks.get(*id, HookEvent::Fence).is_none() {
+            findings.warning(*id, NO_FENCE);
+        }
     }
     if sets.is_empty() {
         findings.warning(
@@ -44,8 +55,9 @@ pub(super) fn look(
             None => findings.problem(
                 node.id,
                 format!(
-                    "cannot be reached either: {}; if it is lost too, name it in --failed",
-                    node.silence().join("; ")
+                    "cannot be reached either, see above; if it is lost too, name it as well: --failed {},{}",
+                    list(failed).replace(' ', ""),
+                    node.id
                 ),
             ),
             Some(facts) if !facts.daemon.alive && Some(node.id) != chosen => {
@@ -132,6 +144,7 @@ mod tests {
             newest: vec![(1, Some((event, 1.0)))],
             direct: true,
             obstacles: Vec::new(),
+            silence: String::new(),
         };
         let mut findings = Findings::default();
         ahead(

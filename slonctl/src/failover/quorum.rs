@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use trunkline_sql::operator::NodeFacts;
 
-use crate::console::{Console, age};
+use crate::console::{Console, Said, age};
 use crate::finding::Findings;
 use crate::view::ClusterView;
 
@@ -33,6 +33,7 @@ pub(super) fn ask(view: &ClusterView, failed: &[i32], silence: Duration, console
         .collect();
     for id in failed {
         let mut gone = 0;
+        let mut said = Said::default();
         for node in &survivors {
             let vote = node.facts().map_or_else(
                 || Vote::Unknown("cannot be asked".to_owned()),
@@ -41,7 +42,10 @@ pub(super) fn ask(view: &ClusterView, failed: &[i32], silence: Duration, console
             let text = match &vote {
                 Vote::Gone(why) => {
                     gone += 1;
-                    format!("cannot reach node {id}: {why}")
+                    match why.split_once(": ") {
+                        Some((since, message)) => format!("cannot reach node {id}: {since}: {}", said.once(message)),
+                        None => format!("cannot reach node {id}: {why}"),
+                    }
                 }
                 Vote::Reached(why) => format!("reaches node {id}: {why}"),
                 Vote::Unknown(why) => format!("cannot tell about node {id}: {why}"),

@@ -209,8 +209,8 @@ fn told(change: &LostChange, judged: &Judged) -> String {
                 .iter()
                 .map(|(column, new)| {
                     let old = judged.old.iter().flatten().find(|(name, _)| name == column);
-                    let old = old.map_or_else(|| "?".to_owned(), |(_, old)| quoted(old));
-                    format!("{column} = {old} -> {}", quoted(new))
+                    let old = old.map_or_else(|| "?".to_owned(), |(_, old)| quoted(old.as_ref()));
+                    format!("{column} = {old} -> {}", quoted(new.as_ref()))
                 })
                 .collect();
             format!("{}: {}", shown(&change.key), columns.join(", "))
@@ -278,16 +278,14 @@ fn when(transaction: &LostTransaction) -> String {
     }
 }
 
-fn quoted(value: &Option<String>) -> String {
-    value
-        .as_ref()
-        .map_or_else(|| "null".to_owned(), |value| format!("{value:?}"))
+fn quoted(value: Option<&String>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| format!("{value:?}"))
 }
 
 fn shown(values: &Values) -> String {
     let parts: Vec<String> = values
         .iter()
-        .map(|(column, value)| format!("{column} = {}", quoted(value)))
+        .map(|(column, value)| format!("{column} = {}", quoted(value.as_ref())))
         .collect();
     parts.join(", ")
 }

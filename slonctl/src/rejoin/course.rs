@@ -523,7 +523,7 @@ impl<'a> Course<'a> {
                     &format!("set {} is being copied; slon: {seen}", list(&open)),
                 );
                 shown = Instant::now();
-                if served.elapsed() >= Duration::from_secs(self.arguments.wait) {
+                if served.elapsed() >= self.arguments.wait {
                     return Err(RejoinError::Waited {
                         what: format!("the slon of node {node} to copy set {}", list(&open)),
                         seen,
@@ -545,7 +545,7 @@ impl<'a> Course<'a> {
         let started = Instant::now();
         loop {
             let Err(seen) = condition().await? else { return Ok(()) };
-            if started.elapsed() >= Duration::from_secs(self.arguments.wait) {
+            if started.elapsed() >= self.arguments.wait {
                 return Err(RejoinError::Waited {
                     what: what.to_owned(),
                     seen,

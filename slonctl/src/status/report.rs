@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
-use trunkline_sql::operator::{self, AdministrativeCall, NodeFacts};
+use trunkline_sql::operator::{self, AdministrativeCall, FailoverFacts, NodeFacts};
 use trunkline_sql::session::redact;
 
 use crate::console::age;
@@ -409,7 +409,12 @@ fn remarks(view: &ClusterView, sets: &[SetReport]) -> Vec<String> {
     let mut notes = view.notes.clone();
     for node in view.nodes.values() {
         let Some(facts) = node.facts() else { continue };
-        for failover in &facts.failovers {
+        // A node that has come back since is a node like any other.
+        let gone = |failover: &&FailoverFacts| {
+            let known = facts.nodes.iter().find(|row| row.id == failover.failed);
+            known.is_none_or(|row| row.failed) && view.outcast(node.id).is_none()
+        };
+        for failover in facts.failovers.iter().filter(gone) {
             let note = format!(
                 "node {} was failed over to node {} {} ago, at its event {}",
                 failover.failed,

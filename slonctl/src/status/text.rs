@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::report::{NodeReport, NodeState, Report, SetReport};
-use crate::console::age;
+use crate::console::{Said, age};
 use crate::view::Lag;
 
 impl fmt::Display for Report {
@@ -17,8 +17,9 @@ impl fmt::Display for Report {
             self.nodes.len()
         )?;
         writeln!(f, "{:<6}{:<13}{:<36}slon", "node", "state", "role")?;
+        let mut said = Said::default();
         for node in &self.nodes {
-            write_node(f, node)?;
+            write_node(f, node, &mut said)?;
         }
         for set in &self.sets {
             write_set(f, set)?;
@@ -48,7 +49,7 @@ fn write_list<'a>(f: &mut fmt::Formatter<'_>, title: &str, lines: impl Iterator<
     Ok(())
 }
 
-fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport) -> fmt::Result {
+fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport, said: &mut Said) -> fmt::Result {
     let state = match node.state {
         NodeState::Up => "up",
         NodeState::Unreachable => "UNREACHABLE",
@@ -57,7 +58,7 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport) -> fmt::Result {
     };
     writeln!(f, "{:<6}{state:<13}{:<36}{}", node.node, role(node), slon(node))?;
     for reason in node.reasons.iter().flat_map(|reason| reason.lines()) {
-        writeln!(f, "      {reason}")?;
+        writeln!(f, "      {}", said.once(reason))?;
     }
     if node.state == NodeState::Unreachable
         && let Some(last) = &node.last_event
@@ -89,7 +90,7 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport) -> fmt::Result {
             trouble.actor,
             age(trouble.since_seconds),
             trouble.attempts,
-            trouble.message
+            said.once(&trouble.message)
         )?;
     }
     Ok(())

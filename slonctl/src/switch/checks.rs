@@ -7,6 +7,7 @@ use trunkline_sql::operator::{self, NodeFacts, TableUser};
 use trunkline_sql::{Session, error_text};
 
 use super::SwitchArguments;
+use super::later;
 use super::plan::Plan;
 use crate::console::age;
 use crate::finding::Findings;
@@ -31,7 +32,8 @@ pub(super) async fn look(view: &ClusterView, plan: &Plan, arguments: &SwitchArgu
     if let Some(session) = view.node(plan.old).and_then(|node| node.session())
         && let Some(facts) = view.facts(plan.old)
     {
-        paths(plan, facts, &mut findings);
+        paths(view, plan, facts, &mut findings);
+        later::look(view, plan, &mut findings);
         transactions(view, session, plan, arguments, &mut findings).await;
         probe(view, session, plan, &mut findings).await;
     }
@@ -288,7 +290,7 @@ async fn lags(view: &ClusterView, plan: &Plan, arguments: &SwitchArguments, find
     }
 }
 
-fn paths(plan: &Plan, facts: &NodeFacts, findings: &mut Findings) {
+fn paths(view: &ClusterView, plan: &Plan, facts: &NodeFacts, findings: &mut Findings) {
     for set in &plan.sets {
         for node in chain(plan) {
             let Some(provider) = set.subscription(node).map(|own| own.provider) else {
@@ -299,8 +301,8 @@ fn paths(plan: &Plan, facts: &NodeFacts, findings: &mut Findings) {
                 findings.problem(
                     provider,
                     format!(
-                        "has no path to node {node}, its provider afterwards; run `store path (server = {node}, client = \
-                         {provider}, conninfo = '…');`"
+                        "has no path to node {node}, its provider afterwards; run `{}`",
+                        view.store_path(node, provider)
                     ),
                 );
             }
@@ -311,8 +313,10 @@ fn paths(plan: &Plan, facts: &NodeFacts, findings: &mut Findings) {
                 findings.warning(
                     receiver,
                     format!(
-                        "has no path to node {}: it gets its events by a detour, and could not subscribe to it directly",
-                        plan.new
+                        "has no path to node {}: it gets its events by a detour, and could not subscribe to it directly; mend it \
+                         with `{}`",
+                        plan.new,
+                        view.store_path(plan.new, receiver)
                     ),
                 );
             }

@@ -1,18 +1,18 @@
 //! Finding all nodes from the ones that are named.
 //!
 //! Every node knows all nodes and all paths. So the named nodes are asked first, then the nodes they know of over the
-//! conninfos in `sl_path`, and so on until nobody new is named.
+//! conninfos in `sl_path`, and so on until nobody new is named. Nobody waits for anybody: what one node tells is followed while
+//! another is still silent, so a host that is frozen costs one time limit and not one for each way to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
 use trunkline_sql::operator::{self, NodeFacts};
 use trunkline_sql::session::redact;
 use trunkline_sql::{Cluster, ClusterNameError, Session, error_text};
 
+use super::search::Search;
 use super::{Answer, ClusterView, NodeView, Reached, Source, Way, session_options};
 use crate::configuration::Configuration;
 
@@ -20,9 +20,6 @@ use crate::configuration::Configuration;
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server that let us in may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Most ways that are tried per node; clients of a node usually share one.
-const MOST_WAYS: usize = 8;
-
 /// Why there is nothing to look at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoveryError {
@@ -49,7 +46,7 @@ pub(crate) enum DiscoveryError {
 }
 
 /// What a conninfo led to.
-enum Found {
+pub(super) enum Found {
     Node(Box<(Session, NodeFacts)>),
     Nothing(String),
 }
@@ -68,7 +65,6 @@ impl ClusterView {
             notes: Vec::new(),
         };
         view.ask_named().await?;
-        while view.ask_known().await {}
         view.compare();
         Ok(view)
     }
@@ -119,19 +115,13 @@ impl ClusterView {
         for node in reached {
             view.nodes.insert(node.id, node);
         }
-        for node in silent {
-            // What it could be reached by before is tried again below, in the order it was known.
-            view.retry(node).await;
-        }
-        while view.ask_known().await {}
+        // What the others could be reached by before is tried again, all of it at once.
+        let ways = silent
+            .into_iter()
+            .flat_map(|node| node.ways.into_iter().map(move |way| (Some(node.id), way)));
+        Search::run(&mut view, ways.collect()).await;
         view.compare();
         Ok(view)
-    }
-
-    async fn retry(&mut self, node: NodeView) {
-        let NodeView { id, ways, .. } = node;
-        let answer = self.try_ways(id, &ways).await;
-        self.nodes.insert(id, NodeView { id, ways, answer });
     }
 
     /// Asks the nodes that the configuration names.
@@ -155,39 +145,7 @@ impl ClusterView {
             };
             (None, way)
         }));
-        let cluster = &self.cluster;
-        let found = join_all(
-            named
-                .into_iter()
-                .map(async |(id, way)| (id, find(cluster, &way.conninfo).await, way)),
-        )
-        .await;
-        let mut reasons = Vec::new();
-        for (expected, found, way) in found {
-            match found {
-                Found::Node(found) => {
-                    let (session, facts) = *found;
-                    if let Some(id) = expected.filter(|id| *id != facts.local) {
-                        let reason = format!(
-                            "the conninfo that the configuration file gives node {id} leads to node {}",
-                            facts.local
-                        );
-                        self.silent(id, way, reason.clone());
-                        self.notes.push(reason);
-                    } else {
-                        self.reached(session, way, facts);
-                    }
-                }
-                Found::Nothing(reason) => {
-                    reasons.push(reason.clone());
-                    if let Some(id) = expected {
-                        self.silent(id, way, reason);
-                    } else {
-                        self.notes.push(reason);
-                    }
-                }
-            }
-        }
+        let mut reasons = Search::run(self, named).await;
         if self.answers().next().is_none() {
             reasons.append(&mut self.notes);
             reasons.dedup();
@@ -196,7 +154,7 @@ impl ClusterView {
         Ok(())
     }
 
-    fn reached(&mut self, session: Session, way: Way, facts: NodeFacts) {
+    pub(super) fn reached(&mut self, session: Session, way: Way, facts: NodeFacts) {
         let id = facts.local;
         let mut ways = self.nodes.remove(&id).map(|node| node.ways).unwrap_or_default();
         ways.retain(|known| known.conninfo != way.conninfo);
@@ -205,7 +163,7 @@ impl ClusterView {
         self.nodes.insert(id, NodeView { id, ways, answer });
     }
 
-    fn silent(&mut self, id: i32, way: Way, reason: String) {
+    pub(super) fn silent(&mut self, id: i32, way: Way, reason: String) {
         let node = self.nodes.entry(id).or_insert_with(|| NodeView {
             id,
             ways: Vec::new(),
@@ -220,106 +178,10 @@ impl ClusterView {
             reasons.push(reason);
         }
     }
-
-    /// Tries what is known of nodes that have not answered; true if something new was tried.
-    async fn ask_known(&mut self) -> bool {
-        let mut open: BTreeMap<i32, Vec<Way>> = BTreeMap::new();
-        let known: BTreeSet<i32> = self
-            .answers()
-            .flat_map(|facts| facts.nodes.iter().map(|node| node.id))
-            .collect();
-        for id in known {
-            if self.facts(id).is_some() {
-                continue;
-            }
-            let tried = self.node(id).map(|node| node.ways.clone()).unwrap_or_default();
-            let mut ways: Vec<Way> = Vec::new();
-            for facts in self.answers() {
-                for path in facts.paths.iter().filter(|path| path.server == id && path.is_usable()) {
-                    let seen = |way: &Way| way.conninfo == path.conninfo;
-                    if !tried.iter().any(seen) && !ways.iter().any(seen) && tried.len() + ways.len() < MOST_WAYS {
-                        ways.push(Way {
-                            conninfo: path.conninfo.clone(),
-                            source: Source::Path {
-                                told_by: facts.local,
-                                client: path.client,
-                            },
-                        });
-                    }
-                }
-            }
-            let unknown = self.node(id).is_none();
-            if !ways.is_empty() || unknown {
-                open.insert(id, ways);
-            }
-        }
-        let asked = join_all(open.into_iter().map(|(id, ways)| {
-            let view = &*self;
-            async move { (id, view.try_ways(id, &ways).await, ways) }
-        }))
-        .await;
-        let any = !asked.is_empty();
-        for (id, answer, ways) in asked {
-            match answer {
-                Answer::Reached(reached) => {
-                    let Reached { session, way, facts } = *reached;
-                    self.reached(session, way, facts);
-                }
-                Answer::Silent(mut reasons) => {
-                    if ways.is_empty() && self.node(id).is_none() {
-                        reasons.push(format!(
-                            "no way to node {id} is known: nobody has a path to it, and the configuration does not name it"
-                        ));
-                    }
-                    let node = self.nodes.entry(id).or_insert_with(|| NodeView {
-                        id,
-                        ways: Vec::new(),
-                        answer: Answer::Silent(Vec::new()),
-                    });
-                    node.ways.extend(ways);
-                    if let Answer::Silent(known) = &mut node.answer {
-                        known.extend(reasons);
-                        known.dedup();
-                    }
-                }
-            }
-        }
-        any
-    }
-
-    /// The way that leads to node `id` first. All are tried at once: a host that is silent must not hold up the answer once
-    /// for each of them.
-    async fn try_ways(&self, id: i32, ways: &[Way]) -> Answer {
-        let attempts = ways.iter().enumerate();
-        let mut attempts: FuturesUnordered<_> = attempts
-            .map(|(place, way)| async move { (place, way, find(&self.cluster, &way.conninfo).await) })
-            .collect();
-        let mut reasons = BTreeMap::new();
-        while let Some((place, way, found)) = attempts.next().await {
-            let reason = match found {
-                Found::Node(found) if found.1.local == id => {
-                    let (session, facts) = *found;
-                    return Answer::Reached(Box::new(Reached {
-                        session,
-                        way: way.clone(),
-                        facts,
-                    }));
-                }
-                Found::Node(found) => format!(
-                    "`{}` leads to node {}, not to node {id}",
-                    redact(&way.conninfo),
-                    found.1.local
-                ),
-                Found::Nothing(reason) => reason,
-            };
-            reasons.insert(place, reason);
-        }
-        Answer::Silent(reasons.into_values().collect())
-    }
 }
 
 /// Connects and asks.
-async fn find(cluster: &Cluster, conninfo: &str) -> Found {
+pub(super) async fn find(cluster: &Cluster, conninfo: &str) -> Found {
     let session = match Session::connect(conninfo, &session_options()).await {
         Ok(session) => session,
         Err(error) => return Found::Nothing(error.to_string()),

@@ -99,10 +99,17 @@ impl Interpreter<'_> {
         self.hand_on(&handed_on).await?;
         let seconds = begun.elapsed().as_secs_f64();
         for one in &running {
-            self.report.say(&format!(
-                "node {} is the origin of what was node {}'s after {seconds:.1} s",
-                one.pair.backup_node, one.pair.id
-            ));
+            let (failed, backup) = (one.pair.id, one.pair.backup_node);
+            // What was taken over in an earlier run were sets.
+            let sets = one.last_seqno.is_none() || situation.originated(failed);
+            self.report.say(&if sets {
+                format!("node {backup} is the origin of what was node {failed}'s after {seconds:.1} s")
+            } else {
+                format!(
+                    "node {failed} was the origin of no set; those who got data from it get them from node {backup}, or from the \
+                     set's origin, after {seconds:.1} s"
+                )
+            });
             self.memory.remember(one.pair.id, None);
             self.memory.remember(one.leader, Some(one.seqno));
         }

@@ -144,7 +144,7 @@ async fn old_values_of_lost_changes_are_exact_or_said_to_be_unknown() {
     let failed = cluster.connect(1).await;
     for statement in [
         "update item set v = 'a1' where id = 1",
-        r#"update item set v = null, j = '[]' where id = 1"#,
+        "update item set v = null, j = '[]' where id = 1",
         "update item set v = v || '!', id = 20 where id = 2",
         "update item set v = 'moved' where id = 20",
         "delete from item where id = 20",

@@ -67,9 +67,15 @@ async fn a_failover_is_refused_while_it_is_wrong_and_proved_when_it_is_right() {
         .await
         .exits(3)
         .says("node 3 is not a forwarding subscriber of set 1");
+    cluster
+        .slonctl_from(2, &["failover", "--failed", "1", "--dry-run"])
+        .await
+        .exits(0)
+        .says("no `fence` hook is configured for it");
     run_slonctl(&with(&["--dry-run"]))
         .await
         .exits(0)
+        .keeps_quiet_about("no `fence` hook")
         .says("could take over; has event")
         .says("may be lost")
         .says("failover (id = 1, backup node = 2);");
@@ -110,5 +116,32 @@ async fn a_failover_is_refused_while_it_is_wrong_and_proved_when_it_is_right() {
     );
     cluster.lose(1);
     cluster.run(2, "insert into item values (2, 'after')").await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_no_origin_is_given_up() {
+    let mut cluster = Cluster::new("op_provider", 3).await;
+    cluster
+        .run_on_all("create table item (id int primary key, v text)")
+        .await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &[r#""public"."item""#], &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.subscribe(1, 1, 2, 3).await;
+    cluster.caught_up().await;
+    cluster.kill_slon(2);
+    cluster.close(2).await;
+    let run = cluster
+        .slonctl_from(1, &["failover", "--failed", "2", "-f", "--drop-node"])
+        .await
+        .exits(0)
+        .says("no set has its origin on the failed nodes")
+        .says("node 2 was the origin of no set")
+        .keeps_quiet_about("is the origin of what was")
+        .keeps_quiet_about("no `fence` hook");
+    println!("{}", run.stdout);
+    cluster.lose(2);
+    cluster.run(1, "insert into item values (1, 'after')").await;
     cluster.assert_all_equal().await;
 }

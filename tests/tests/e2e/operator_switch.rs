@@ -173,7 +173,8 @@ async fn a_switch_that_would_fail_is_refused_with_every_reason() {
         .await
         .exits(3)
         .says("no slon serves it")
-        .says("store path (server = 2, client = 1")
+        .says("store path (server = 2, client = 1, conninfo = '")
+        .keeps_quiet_about("conninfo = '…'")
         .says(&format!("public.item would have to be waited for: pid {pid}"))
         .says("refused: nothing was done");
     writer.run("rollback").await;

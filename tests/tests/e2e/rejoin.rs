@@ -129,6 +129,9 @@ async fn a_failed_origin_lists_what_it_alone_had_and_comes_back_without_a_copy()
     let sql = slonctl(&cluster, &["lost", "--node", "1", "--sql"]).await.exits(8);
     assert!(sql.stdout.contains("'it''s \\\\ lost'"), "{}", sql.transcript());
 
+    slonctl(&cluster, &["status"])
+        .await
+        .says("node 1 was failed over to node 2");
     let before: i64 = failed.value("select min(xmin::text::int8) from accounts").await;
     let saved = directory("rejoin_exact");
     let save = saved.to_str().unwrap();
@@ -143,6 +146,10 @@ async fn a_failed_origin_lists_what_it_alone_had_and_comes_back_without_a_copy()
         failed.value::<i64>("select min(xmin::text::int8) from accounts").await
     );
     slonctl(&cluster, &["verify"]).await.exits(0);
+    slonctl(&cluster, &["status"])
+        .await
+        .exits(0)
+        .keeps_quiet_about("was failed over");
 
     // And it is as good as any other: the set moves back.
     cluster.move_set(1, 2, 1).await;

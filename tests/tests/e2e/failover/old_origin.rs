@@ -170,3 +170,39 @@ async fn a_failed_origin_is_made_anew_and_gets_its_set_back() {
     cluster.assert_all_equal().await;
     assert!(Pulse::rows(&cluster, 3).await.contains(&-7));
 }
+
+/// What the peers know of its sets is little: one nobody ever had, one that is gone. There is nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_origin_does_not_wait_for_news_of_sets_that_nobody_has() {
+    let cluster = cluster_with(Cluster::new("setsgone", 2).await, &[(1, 2)]).await;
+    for (set, table) in [(2, "kept"), (3, "gone"), (4, "unheard")] {
+        cluster
+            .run_on_all(&format!("create table {table} (id int primary key)"))
+            .await;
+        if table == "unheard" {
+            cluster.kill_slon(2);
+        }
+        cluster
+            .create_set(set, 1, &[&format!(r#""public"."{table}""#)], &[])
+            .await;
+        if table == "gone" {
+            cluster.caught_up().await;
+        }
+    }
+    cluster.kill_slon(1);
+    cluster.start_slon(2);
+    cluster.slonik("failover (id = 1, backup node = 2);\n").await.succeeds();
+    cluster.slonik("drop set (id = 3, origin = 2);\n").await.succeeds();
+    let started = Instant::now();
+    cluster.start_slon(1);
+    assert_fenced(&cluster, 1, 2).await;
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    for table in ["kept", "gone", "unheard"] {
+        let refused = cluster
+            .connect(1)
+            .await
+            .try_run(&format!("insert into {table} values (1)"))
+            .await;
+        assert!(refused.is_err(), "{table} takes writes");
+    }
+}
