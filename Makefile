@@ -22,7 +22,7 @@ SOAK ?= 20
 soak:                      ## the tests with random load, SOAK times with fresh seeds
 	$(CARGO) build --workspace --bins
 	for run in $$(seq $(SOAK)); do echo "run $$run"; \
-	  $(CARGO) test -p trunkline-tests --test e2e -- --include-ignored load random moves hundreds || exit 1; \
+	  $(CARGO) test -p trunkline-tests --test e2e -- --include-ignored load random moves hundreds original_slony || exit 1; \
 	  TRUNKLINE_TEST_ROUNDS=200 $(CARGO) test -p trunkline-sql --test schema -- capture_order || exit 1; done
 
 scenarios:                 ## writes the table of docs/src/reference/failover.md from what the tests see

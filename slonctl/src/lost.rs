@@ -47,8 +47,16 @@ pub(crate) enum LostError {
         reasons: Vec<String>,
     },
     /// Nobody remembers a failover.
-    #[error("no node that can be reached remembers a failover of node {0}; nothing says what was lost")]
-    NoFailover(i32),
+    #[error(
+        "no node that can be reached remembers a failover of node {node}; nothing says what was lost{}",
+        if *original { " (nodes with the schema of Slony-I keep no record of it)" } else { "" }
+    )]
+    NoFailover {
+        /// The node.
+        node: i32,
+        /// Some that were asked have Slony's schema.
+        original: bool,
+    },
     /// The node has joined again since.
     #[error(
         "node {0} has taken part in the cluster again since its failover; what it had lost was saved by `slonctl rejoin` in a file"
@@ -138,7 +146,12 @@ impl<'a> Losses<'a> {
             .iter()
             .map(|(_, failover)| failover)
             .max_by(|a, b| a.at.cmp(&b.at));
-        let failover = failover.ok_or(LostError::NoFailover(node))?.clone();
+        let failover = failover
+            .ok_or_else(|| LostError::NoFailover {
+                node,
+                original: view.answers().any(|facts| facts.local != node && !facts.ours),
+            })?
+            .clone();
         let failed = view
             .node(node)
             .and_then(|view| view.session())

@@ -35,9 +35,15 @@ pub(super) async fn estimate(view: &ClusterView, failed: &[i32], sets: &[SetStan
             events.newest
         ));
         let Some(session) = view.node(*origin).and_then(|node| node.session()) else {
-            lines.push(format!(
-                "when node {origin} can be reached again, `slonctl lost --node {origin}` lists it exactly"
-            ));
+            let record = view.answers().any(|facts| facts.ours && !failed.contains(&facts.local));
+            lines.push(if record {
+                format!("when node {origin} can be reached again, `slonctl lost --node {origin}` lists it exactly")
+            } else {
+                format!(
+                    "nothing will list it afterwards: the survivors have the schema of Slony-I, which keeps no record of a failover; \
+                     `update functions` on one of them before this would"
+                )
+            });
             continue;
         };
         // It answers, so it can say itself what nobody has.

@@ -159,7 +159,7 @@ impl<'a> Course<'a> {
     pub(super) async fn save_losses(&mut self) -> Result<(), RejoinError> {
         let losses = match Losses::find(&self.view, self.node).await {
             Ok(losses) => losses,
-            Err(LostError::NoFailover(_)) => {
+            Err(LostError::NoFailover { .. }) => {
                 self.console.step(
                     Some(self.node),
                     "no node remembers a failover of it: it was dropped, and nothing says that it had changes of its own",
