@@ -57,7 +57,7 @@ enum Command {
     Switch(SwitchArguments),
     /// Gives lost nodes up and makes a surviving node the origin of their sets.
     Failover(FailoverArguments),
-    /// Lists the transactions of a failed node that no survivor had, with what the new origin has in their place.
+    /// Lists the transactions of a failed node that no survivor had: old and new values, and what the new origin has now.
     ///
     /// Exit code 0 if nothing is lost, 8 if something is.
     Lost(LostArguments),
@@ -151,7 +151,10 @@ async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         Command::Status(arguments) => Ok(status::run(&arguments, &target.console(), target.view().await?).await?),
         Command::Check(arguments) => Ok(check::run(&arguments, &target.console(), target.view().await).await),
         Command::Switch(arguments) => switch::run(&arguments, &target.console(), target.view().await?).await,
-        Command::Failover(arguments) => failover::run(&arguments, &target.console(), target.view().await?).await,
+        Command::Failover(arguments) => {
+            let view = target.view_without(arguments.failed()).await?;
+            failover::run(&arguments, &target.console(), view).await
+        }
         Command::Lost(arguments) => Ok(lost::run(&arguments, &target.console(), &target.view().await?).await?),
         Command::Rejoin(arguments) => Ok(rejoin::run(&arguments, &target.console(), target.view().await?).await?),
         Command::Verify(arguments) => Ok(verify::run(&arguments, &target.console(), &target.view().await?).await?),
@@ -170,7 +173,12 @@ impl Target {
 
     /// Finds the cluster.
     async fn view(&self) -> Result<ClusterView, CommandError> {
-        Ok(ClusterView::discover(self.configuration()?).await?)
+        self.view_without(&[]).await
+    }
+
+    /// Finds the cluster, without much patience for nodes that are said to be lost.
+    async fn view_without(&self, lost: &[i32]) -> Result<ClusterView, CommandError> {
+        Ok(ClusterView::discover(self.configuration()?, lost).await?)
     }
 
     fn console(&self) -> Console {

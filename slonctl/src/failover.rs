@@ -62,6 +62,11 @@ pub(crate) struct FailoverArguments {
 }
 
 impl FailoverArguments {
+    /// The nodes that are lost.
+    pub(crate) fn failed(&self) -> &[i32] {
+        &self.failed
+    }
+
     /// What `switch` offers when the origin is down.
     pub(crate) fn instead_of_switch(origin: i32, to: Option<i32>, yes: bool, settle: Duration, verify: Extent) -> Self {
         Self {
@@ -153,6 +158,15 @@ async fn prepare(arguments: &FailoverArguments, console: &Console, view: &Cluste
         .collect();
     let found = candidates(view, &failed, &sets);
     console.event(None, "plan", &format!("Failover of node {}", list(&failed)));
+    for node in failed.iter().filter_map(|id| view.node(*id)) {
+        if !node.silence().is_empty() {
+            console.event(
+                Some(node.id),
+                "silent",
+                &format!("does not answer: {}", node.silence().join("; ")),
+            );
+        }
+    }
     for candidate in &found {
         console.event(Some(candidate.node), "candidate", &candidate.to_string());
     }

@@ -39,10 +39,9 @@ pub(super) async fn estimate(view: &ClusterView, failed: &[i32], sets: &[SetStan
             lines.push(if record {
                 format!("when node {origin} can be reached again, `slonctl lost --node {origin}` lists it exactly")
             } else {
-                format!(
-                    "nothing will list it afterwards: the survivors have the schema of Slony-I, which keeps no record of a failover; \
+                "nothing will list it afterwards: the survivors have the schema of Slony-I, which keeps no record of a failover; \
                      `update functions` on one of them before this would"
-                )
+                    .to_owned()
             });
             continue;
         };

@@ -370,7 +370,7 @@ impl<'a> Course<'a> {
     /// Asks everybody again, after the cluster has changed.
     pub(super) async fn look_again(&mut self) -> Result<(), RejoinError> {
         // Other nodes learn of the node by events; whoever has not yet, would take it for dropped.
-        let view = ClusterView::discover(self.view.configuration.clone()).await?;
+        let view = ClusterView::discover(self.view.configuration.clone(), &[]).await?;
         self.view = view;
         Ok(())
     }

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use trunkline_sql::operator::{self, NodeFacts};
 use trunkline_sql::session::redact;
 use trunkline_sql::{Cluster, ClusterNameError, Session, error_text};
@@ -52,8 +54,8 @@ pub(super) enum Found {
 }
 
 impl ClusterView {
-    /// Finds the cluster and asks every node.
-    pub(crate) async fn discover(configuration: Configuration) -> Result<Self, DiscoveryError> {
+    /// Finds the cluster and asks every node. Those of `lost` are said to be gone: they are not waited for as long as others.
+    pub(crate) async fn discover(configuration: Configuration, lost: &[i32]) -> Result<Self, DiscoveryError> {
         let cluster = match &configuration.cluster {
             Some(name) => Cluster::new(name)?,
             None => find_name(&configuration).await?,
@@ -64,7 +66,7 @@ impl ClusterView {
             nodes: BTreeMap::new(),
             notes: Vec::new(),
         };
-        view.ask_named().await?;
+        view.ask_named(lost).await?;
         view.compare();
         Ok(view)
     }
@@ -110,7 +112,7 @@ impl ClusterView {
         if reached.is_empty() {
             // Nobody is left to ask over an open session.
             drop(silent);
-            return Self::discover(view.configuration).await;
+            return Self::discover(view.configuration, &[]).await;
         }
         for node in reached {
             view.nodes.insert(node.id, node);
@@ -119,13 +121,13 @@ impl ClusterView {
         let ways = silent
             .into_iter()
             .flat_map(|node| node.ways.into_iter().map(move |way| (Some(node.id), way)));
-        Search::run(&mut view, ways.collect()).await;
+        Search::run(&mut view, ways.collect(), &[]).await;
         view.compare();
         Ok(view)
     }
 
     /// Asks the nodes that the configuration names.
-    async fn ask_named(&mut self) -> Result<(), DiscoveryError> {
+    async fn ask_named(&mut self, lost: &[i32]) -> Result<(), DiscoveryError> {
         let mut named: Vec<(Option<i32>, Way)> = self
             .configuration
             .nodes
@@ -145,7 +147,7 @@ impl ClusterView {
             };
             (None, way)
         }));
-        let mut reasons = Search::run(self, named).await;
+        let mut reasons = Search::run(self, named, lost).await;
         if self.answers().next().is_none() {
             reasons.append(&mut self.notes);
             reasons.dedup();
@@ -209,29 +211,20 @@ async fn ask(session: &Session, cluster: &Cluster) -> Result<Option<NodeFacts>, 
     }
 }
 
-/// The name of the only cluster in the first database that answers.
+/// The name of the only cluster in the database that answers first.
 async fn find_name(configuration: &Configuration) -> Result<Cluster, DiscoveryError> {
+    let mut asked: FuturesUnordered<_> = configuration
+        .seeds
+        .iter()
+        .chain(configuration.nodes.values())
+        .map(|conninfo| async move { (conninfo, names_behind(conninfo).await) })
+        .collect();
     let mut reasons = Vec::new();
-    for conninfo in configuration.seeds.iter().chain(configuration.nodes.values()) {
-        let session = match Session::connect(conninfo, &session_options()).await {
-            Ok(session) => session,
-            Err(error) => {
-                reasons.push(error.to_string());
-                continue;
-            }
-        };
-        let names = match tokio::time::timeout(ANSWER_TIMEOUT, operator::find_clusters(&session)).await {
-            Ok(Ok(names)) => names,
-            Ok(Err(error)) => {
-                reasons.push(format!("{}: {}", session.target(), error_text(&error)));
-                continue;
-            }
-            Err(_) => {
-                reasons.push(format!(
-                    "{}: the server let us in, but did not answer within {} s",
-                    session.target(),
-                    ANSWER_TIMEOUT.as_secs()
-                ));
+    while let Some((conninfo, names)) = asked.next().await {
+        let names = match names {
+            Ok(names) => names,
+            Err(reason) => {
+                reasons.push(reason);
                 continue;
             }
         };
@@ -247,4 +240,20 @@ async fn find_name(configuration: &Configuration) -> Result<Cluster, DiscoveryEr
         };
     }
     Err(DiscoveryError::NobodyAnswers(reasons))
+}
+
+/// The clusters that the database behind a conninfo holds a node of; Err: why that cannot be known.
+async fn names_behind(conninfo: &str) -> Result<Vec<String>, String> {
+    let session = Session::connect(conninfo, &session_options())
+        .await
+        .map_err(|error| error.to_string())?;
+    match tokio::time::timeout(ANSWER_TIMEOUT, operator::find_clusters(&session)).await {
+        Ok(Ok(names)) => Ok(names),
+        Ok(Err(error)) => Err(format!("{}: {}", session.target(), error_text(&error))),
+        Err(_) => Err(format!(
+            "{}: the server let us in, but did not answer within {} s",
+            session.target(),
+            ANSWER_TIMEOUT.as_secs()
+        )),
+    }
 }

@@ -17,6 +17,8 @@ const MOST_WAYS: usize = 8;
 /// How long a node may leave the ways that were named unanswered before those of `sl_path` are tried beside them. Less than a time
 /// limit, and enough for one that is well.
 const HEAD_START: Duration = Duration::from_millis(500);
+/// How long a node that is said to be lost is waited for: enough to notice that it is not.
+const PATIENCE_WITH_LOST: Duration = Duration::from_secs(2);
 
 /// A way that was tried to its end.
 struct Outcome {
@@ -42,7 +44,7 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     /// Tries these ways and all that is learnt from the nodes that answer, until every node has answered or there is no other way.
     /// Why some of the first ways led nowhere comes back, in their order.
-    pub(super) async fn run(view: &'a mut ClusterView, first: Vec<(Option<i32>, Way)>) -> Vec<String> {
+    pub(super) async fn run(view: &'a mut ClusterView, first: Vec<(Option<i32>, Way)>, lost: &'a [i32]) -> Vec<String> {
         let named = first.len();
         let cluster = view.cluster.clone();
         let mut search = Self {
@@ -56,17 +58,21 @@ impl<'a> Search<'a> {
         for (expected, way) in first {
             search.start(expected, way);
         }
-        let mut head_start = true;
-        let patience = tokio::time::sleep(HEAD_START);
-        tokio::pin!(patience);
-        search.follow_paths(head_start);
-        while search.is_awaited() {
+        let head_start = tokio::time::sleep(HEAD_START);
+        let patience = tokio::time::sleep(PATIENCE_WITH_LOST);
+        tokio::pin!(head_start, patience);
+        loop {
+            search.follow_paths(!head_start.is_elapsed());
+            let lost = if patience.is_elapsed() { lost } else { &[] };
+            if !search.is_awaited(lost) {
+                break;
+            }
             tokio::select! {
                 Some(outcome) = search.running.next() => search.take(outcome),
-                () = &mut patience, if head_start => head_start = false,
+                () = &mut head_start, if !head_start.is_elapsed() => {}
+                () = &mut patience, if !patience.is_elapsed() => {}
                 else => break,
             }
-            search.follow_paths(head_start);
         }
         search.conclude(named)
     }
@@ -87,11 +93,11 @@ impl<'a> Search<'a> {
         }));
     }
 
-    /// Whether anything that is still under way could tell more: a way to a node that has answered could not.
-    fn is_awaited(&self) -> bool {
-        self.open
-            .iter()
-            .any(|place| self.tried[*place].0.is_none_or(|id| self.view.facts(id).is_none()))
+    /// Whether anything that is still under way could tell more: a way to a node that has answered could not, and those of `lost` are
+    /// not waited for any longer.
+    fn is_awaited(&self, lost: &[i32]) -> bool {
+        let awaited = |id: i32| self.view.facts(id).is_none() && !lost.contains(&id);
+        self.open.iter().any(|place| self.tried[*place].0.is_none_or(awaited))
     }
 
     fn take(&mut self, outcome: Outcome) {
@@ -187,13 +193,14 @@ impl<'a> Search<'a> {
             }
             match (expected, reason) {
                 (Some(id), Some(reason)) => view.silent(id, way, reason),
-                // Still a way, though another one was faster.
+                // Still a way, though another one was faster, or it has taken too long.
                 (Some(id), None) if open.contains(&place) => {
-                    if let Some(node) = view.nodes.get_mut(&id)
-                        && !node.ways.iter().any(|known| known.conninfo == way.conninfo)
-                    {
-                        node.ways.push(way);
-                    }
+                    let reason = format!(
+                        "`{}` did not answer within {} s",
+                        redact(&way.conninfo),
+                        PATIENCE_WITH_LOST.as_secs()
+                    );
+                    view.silent(id, way, reason);
                 }
                 (None, Some(reason)) => view.notes.push(reason),
                 (_, None) => {}

@@ -184,7 +184,10 @@ async fn a_failover_of_slonctl_broken_at_random_finishes_and_lists_what_is_lost(
     }
     let taken = beats.iter().find(|beat| beat.node == 2 && beat.at > lost_at);
     print_outcome(
-        "`slonctl failover`, survivors' servers, slons, network or slonctl break meanwhile",
+        &format!(
+            "`slonctl failover` of {} origin; survivors' servers, slons, network or slonctl break meanwhile",
+            if frozen { "a frozen" } else { "a killed" }
+        ),
         "run again until it finishes; `slonctl lost` lists what is lost",
         taken.map(|beat| beat.at - lost_at),
         &format!(
