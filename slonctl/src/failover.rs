@@ -105,6 +105,15 @@ pub(crate) async fn run(
     console: &Console,
     view: ClusterView,
 ) -> Result<Exit, CommandError> {
+    for node in arguments.failed.iter().filter_map(|id| view.node(*id)) {
+        if !node.silence().is_empty() {
+            console.event(
+                Some(node.id),
+                "silent",
+                &format!("does not answer: {}", node.silence().join("; ")),
+            );
+        }
+    }
     let Some(plan) = prepare(arguments, console, &view).await else {
         return Ok(Exit::Refused);
     };
@@ -158,15 +167,6 @@ async fn prepare(arguments: &FailoverArguments, console: &Console, view: &Cluste
         .collect();
     let found = candidates(view, &failed, &sets);
     console.event(None, "plan", &format!("Failover of node {}", list(&failed)));
-    for node in failed.iter().filter_map(|id| view.node(*id)) {
-        if !node.silence().is_empty() {
-            console.event(
-                Some(node.id),
-                "silent",
-                &format!("does not answer: {}", node.silence().join("; ")),
-            );
-        }
-    }
     for candidate in &found {
         console.event(Some(candidate.node), "candidate", &candidate.to_string());
     }

@@ -34,6 +34,9 @@ pub(super) fn ask(view: &ClusterView, failed: &[i32], silence: Duration, console
     for id in failed {
         let mut gone = 0;
         let mut said = Said::default();
+        for reason in view.node(*id).map_or(&[][..], |node| node.silence()) {
+            said.once(reason);
+        }
         for node in &survivors {
             let vote = node.facts().map_or_else(
                 || Vote::Unknown("cannot be asked".to_owned()),
