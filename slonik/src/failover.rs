@@ -82,6 +82,18 @@ impl Situation {
             .collect()
     }
 
+    /// Whether a node that cannot be asked was dropped by a survivor, and a backup node has not heard of it yet.
+    pub(crate) fn awaits_a_drop(&self) -> bool {
+        let survivors = self.survivors();
+        survivors
+            .iter()
+            .filter(|node| !self.surveys.contains_key(node))
+            .any(|silent| {
+                let mut others = survivors.iter().filter_map(|node| self.view(*node));
+                others.any(|view| !view.nodes.contains_key(silent))
+            })
+    }
+
     /// How far the failover of a node has come.
     pub(crate) fn stage(&self, pair: FailedNode) -> Stage {
         let announced = |survey: &Survey, leader: Option<Id>| {

@@ -45,7 +45,7 @@ pub(super) fn ask(view: &ClusterView, failed: &[i32], silence: Duration, console
             let text = match &vote {
                 Vote::Gone(why) => {
                     gone += 1;
-                    match why.split_once(": ") {
+                    match why.split_once(": ").filter(|_| !console.is_json()) {
                         Some((since, message)) => format!("cannot reach node {id}: {since}: {}", said.once(message)),
                         None => format!("cannot reach node {id}: {why}"),
                     }

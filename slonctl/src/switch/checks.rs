@@ -359,7 +359,10 @@ async fn transactions(
     };
     match older.await {
         Ok(blockers) => {
-            let old = |blocker: &&trunkline_sql::admin::Blocker| blocker.seconds.unwrap_or(seconds) >= seconds;
+            // The sessions are looked at after the transactions: one that is idle has ended its own in between.
+            let old = |blocker: &&trunkline_sql::admin::Blocker| {
+                blocker.state.as_deref() != Some("idle") && blocker.seconds.unwrap_or(seconds) >= seconds
+            };
             for blocker in blockers.iter().filter(old).take(MOST_SESSIONS) {
                 findings.problem(
                     plan.old,

@@ -163,3 +163,16 @@ fn an_interrupted_failover_is_recognised() {
     survey.configuration.nodes.remove(&1);
     assert_eq!(situation(&[one], &survey).stage(one), Stage::Done);
 }
+
+#[test]
+fn news_of_a_dropped_node_is_waited_for() {
+    let survey = cluster(4, &[(1, 2, true), (1, 3, true)]);
+    let mut situation = situation(&[pair(1, 2)], &survey);
+    situation.surveys.remove(&4);
+    assert!(!situation.awaits_a_drop(), "everybody still counts on it");
+    let dropped_it = &mut situation.surveys.get_mut(&3).unwrap().configuration;
+    dropped_it.nodes.remove(&4);
+    assert!(situation.awaits_a_drop());
+    situation.surveys.get_mut(&2).unwrap().configuration.nodes.remove(&4);
+    assert!(!situation.awaits_a_drop(), "the backup node knows");
+}

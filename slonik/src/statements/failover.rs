@@ -190,6 +190,8 @@ impl Interpreter<'_> {
                     newest.is_some_and(|newest| backup.newest.get(&other).is_none_or(|known| *known < newest))
                 })
             });
+            // The same, from an earlier run.
+            let behind = behind || situation.awaits_a_drop();
             if !behind || situation.refusals().is_empty() || Instant::now() >= deadline {
                 return Ok(situation);
             }

@@ -52,6 +52,8 @@ pub async fn users_of_tables(
              on u.pid is null and '-1/' || p.transaction::pg_catalog.text = u.virtualtransaction
           where coalesce(a.xact_start, p.prepared, '-infinity') < pg_catalog.clock_timestamp() - $2 * interval '1 second'
             and coalesce(a.application_name, '') not like 'slon.%'
+            -- the sessions are looked at after the locks: this one's transaction has ended in between
+            and a.state is distinct from 'idle' and (u.pid is null or a.pid is not null)
           order by coalesce(a.xact_start, p.prepared)",
     );
     let rows = client.query(&sql, &[&sets, &seconds]).await?;

@@ -28,14 +28,7 @@ declare
 begin
     lock table @NAMESPACE@.sl_config_lock;
     perform @NAMESPACE@.tl_requireLocalSet(p_set_id, 'setAddTable(): ', 'has remote origin');
-    if exists (select from @NAMESPACE@.sl_subscribe b where b.sub_set = p_set_id) then
-        raise exception using
-            errcode = 'object_not_in_prerequisite_state',
-            message = format(
-                'Slony-I: cannot add table to currently subscribed set %s - must attach to an unsubscribed set', p_set_id
-            ),
-            hint = 'Create a new set, add the table, subscribe the same nodes and merge the sets.';
-    end if;
+    perform @NAMESPACE@.tl_requireUnsubscribedSet(p_set_id);
     select array_agg(format('only %I.%I', f.nspname, f.relname) order by w.place) into v_tables
     from unnest(p_fqnames) with ordinality as w (fqname, place)
     cross join lateral @NAMESPACE@.tl_findRelation(w.fqname) f

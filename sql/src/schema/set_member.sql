@@ -18,6 +18,24 @@ begin
 end
 $trunkline$;
 
+-- Refuses to add tables to a set that has subscribers: they would not copy them.
+-- Locks: none; the caller has the config lock. Event: none.
+create or replace function @NAMESPACE@.tl_requireUnsubscribedSet(p_set_id integer) returns void
+    language plpgsql stable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    if exists (select from @NAMESPACE@.sl_subscribe b where b.sub_set = p_set_id) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format(
+                'Slony-I: cannot add table to currently subscribed set %s - must attach to an unsubscribed set', p_set_id
+            ),
+            hint = 'Create a new set, add the table, subscribe the same nodes and merge the sets.';
+    end if;
+end
+$trunkline$;
+
 -- Adds a table to a set that nobody subscribes to. Returns the event's number.
 -- Locks: config lock; ACCESS EXCLUSIVE on the table. Event: SET_ADD_TABLE.
 create or replace function @NAMESPACE@.setAddTable(
@@ -33,14 +51,7 @@ as $trunkline$
 begin
     lock table @NAMESPACE@.sl_config_lock;
     perform @NAMESPACE@.tl_requireLocalSet(p_set_id, 'setAddTable(): ', 'has remote origin');
-    if exists (select from @NAMESPACE@.sl_subscribe b where b.sub_set = p_set_id) then
-        raise exception using
-            errcode = 'object_not_in_prerequisite_state',
-            message = format(
-                'Slony-I: cannot add table to currently subscribed set %s - must attach to an unsubscribed set', p_set_id
-            ),
-            hint = 'Create a new set, add the table, subscribe the same nodes and merge the sets.';
-    end if;
+    perform @NAMESPACE@.tl_requireUnsubscribedSet(p_set_id);
     perform @NAMESPACE@.setAddTable_int(p_set_id, p_tab_id, p_fqname, p_tab_idxname, p_tab_comment);
     return @NAMESPACE@.createEvent(
         @CLUSTER@, 'SET_ADD_TABLE', p_set_id::text, p_tab_id::text, p_fqname, p_tab_idxname::text, p_tab_comment
