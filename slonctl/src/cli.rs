@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::check::{self, CheckArguments};
 use crate::configuration::{Configuration, ConfigurationError};
 use crate::console::Console;
-use crate::demo::{self, DemoOptions};
+use crate::demo;
 use crate::exit::Exit;
 use crate::failover::{self, FailoverArguments};
 use crate::lost::{self, LostArguments, LostError};
@@ -158,7 +158,7 @@ async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         Command::Lost(arguments) => Ok(lost::run(&arguments, &target.console(), &target.view().await?).await?),
         Command::Rejoin(arguments) => Ok(rejoin::run(&arguments, &target.console(), target.view().await?).await?),
         Command::Verify(arguments) => Ok(verify::run(&arguments, &target.console(), &target.view().await?).await?),
-        Command::Demo { keep } => Ok(if demo::run(&DemoOptions { keep }).await? {
+        Command::Demo { keep } => Ok(if demo::run(keep, &target.console()).await? {
             Exit::Done
         } else {
             Exit::Unproved

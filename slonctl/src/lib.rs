@@ -8,7 +8,7 @@ pub mod cli;
 mod configuration;
 mod confirmation;
 mod console;
-pub mod demo;
+mod demo;
 mod duration;
 mod exit;
 mod failover;

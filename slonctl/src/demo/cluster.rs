@@ -1,5 +1,6 @@
 //! The three nodes of the demo, their slons and the scripts that work on them.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
@@ -222,7 +223,7 @@ impl DemoCluster {
             .map_err(run_error)?;
         self.progress.say(&format!("slonik < {}", script.display()));
         for line in shortened(body) {
-            println!("            {line}");
+            self.progress.detail(&line);
         }
         let mut child = tokio::process::Command::new(&self.slonik)
             .stdin(File::open(&script).map_err(run_error)?)
@@ -247,19 +248,30 @@ impl DemoCluster {
 
     /// Shows what slonik says as it says it.
     async fn show(&self, stream: Option<impl AsyncRead + Unpin>) {
-        const SHOWN: usize = 24;
+        const SHOWN: usize = 20;
+        const LAST: usize = 8;
         let Some(stream) = stream else { return };
         let mut lines = BufReader::new(stream).lines();
         let mut count = 0;
+        let mut last: VecDeque<String> = VecDeque::new();
         while let Ok(Some(line)) = lines.next_line().await {
+            let short: String = line.chars().take(150).collect();
             count += 1;
             if count <= SHOWN {
-                let short: String = line.chars().take(150).collect();
                 self.progress.say(&format!("  {short}"));
+                continue;
+            }
+            last.push_back(short);
+            if last.len() > LAST {
+                last.pop_front();
             }
         }
-        if count > SHOWN {
-            self.progress.say(&format!("  … {} lines more …", count - SHOWN));
+        if count > SHOWN + last.len() {
+            self.progress
+                .say(&format!("  … {} lines more …", count - SHOWN - last.len()));
+        }
+        for line in last {
+            self.progress.say(&format!("  {line}"));
         }
     }
 
@@ -319,16 +331,23 @@ impl DemoCluster {
     /// Leaves servers and slons running and says how to use and end them.
     pub(super) fn keep(mut self) {
         let stop = self.throwaway.keep();
-        println!("\nThe cluster goes on running in {}", self.directory().display());
+        let console = &self.progress.0;
+        let mut text = format!("The cluster goes on running in {}\n", self.directory().display());
         for node in 1..=3 {
             let log = self.slon_log(node);
-            println!(
+            let _ = writeln!(
+                text,
                 "  node {node}: psql '{}'    log of its slon: {}",
                 self.conninfo(node),
                 log.display()
             );
         }
-        println!("  stop it and remove everything: sh {}", stop.display());
+        let _ = write!(text, "  stop it and remove everything: sh {}", stop.display());
+        if console.is_json() {
+            console.event(None, "kept", &text);
+        } else {
+            console.line(&format!("\n{text}"));
+        }
         std::mem::take(self.slons.get_mut().unwrap_or_else(PoisonError::into_inner));
         for server in self.servers.drain(..) {
             server.leave_running();

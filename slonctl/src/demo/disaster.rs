@@ -24,7 +24,7 @@ pub(super) struct Disaster {
 }
 
 /// Kills node 2, the origin, and leads the cluster back to where it was.
-pub(super) async fn strike(demo: &mut DemoCluster, progress: Progress) -> Result<Disaster, DemoError> {
+pub(super) async fn strike(demo: &mut DemoCluster, progress: &Progress) -> Result<Disaster, DemoError> {
     let killed = Instant::now();
     demo.kill(2);
     progress.say("kill -9 of node 2, the origin: its server and its slon");

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_sql::{Cluster, ConnectError, Session, SessionOptions};
 
+use crate::console::Console;
 use crate::throwaway::{ServerBinaries, Throwaway, ThrowawayError};
 use cluster::DemoCluster;
 use load::{Load, Pgbench};
@@ -25,16 +26,9 @@ const CLIENTS: u32 = 4;
 /// How long the load runs in the phases between the statements.
 const PHASE: Duration = Duration::from_secs(4);
 
-/// What was asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DemoOptions {
-    /// Leave everything running at the end.
-    pub keep: bool,
-}
-
 /// Why the demo could not be finished.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// Servers.
     #[error(transparent)]
     Throwaway(#[from] ThrowawayError),
@@ -107,19 +101,33 @@ impl DemoError {
     }
 }
 
-/// Prints what happens, with the time since the start.
-#[derive(Debug, Clone, Copy)]
-struct Progress(Instant);
+/// Says what happens, with the time since the start.
+#[derive(Debug, Clone)]
+struct Progress(Console);
 
 impl Progress {
-    fn say(self, text: &str) {
-        println!("{:6.1} s  {text}", self.0.elapsed().as_secs_f64());
+    fn say(&self, text: &str) {
+        if self.0.is_json() {
+            self.0.step(None, text);
+        } else {
+            let seconds = self.0.elapsed().as_secs_f64();
+            self.0.line(&format!("{seconds:6.1} s  {text}"));
+        }
+    }
+
+    /// Lines that belong to what was said last.
+    fn detail(&self, text: &str) {
+        if self.0.is_json() {
+            self.0.event(None, "detail", text);
+        } else {
+            self.0.line(&format!("            {text}"));
+        }
     }
 }
 
-/// Runs the demo; true if all nodes are equal and nothing acknowledged is lost.
-pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
-    let progress = Progress(Instant::now());
+/// Runs the demo; true if all nodes are equal and nothing acknowledged is lost. With `keep` everything goes on running in the end.
+pub(crate) async fn run(keep: bool, console: &Console) -> Result<bool, DemoError> {
+    let progress = Progress(console.clone());
     let (slonik, slon) = (programs::beside_us("slonik")?, programs::beside_us("slon")?);
     let binaries = ServerBinaries::find_or_install(&|line| progress.say(line))?;
     progress.say(&format!(
@@ -128,7 +136,7 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
         binaries.directory().display()
     ));
     let throwaway = Throwaway::new("demo", binaries)?;
-    let mut demo = DemoCluster::start(throwaway, slonik, slon, progress)?;
+    let mut demo = DemoCluster::start(throwaway, slonik, slon, progress.clone())?;
     progress.say(&format!("3 servers run in {}", demo.directory().display()));
 
     let rows = demo.fill().await?;
@@ -172,7 +180,7 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
     ));
     let moved = Instant::now();
     tokio::time::sleep(PHASE).await;
-    let disaster = disaster::strike(&mut demo, progress).await?;
+    let disaster = disaster::strike(&mut demo, &progress).await?;
     tokio::time::sleep(PHASE / 2).await;
     let written = load.finish().await?;
     progress.say(&format!(
@@ -185,19 +193,18 @@ pub async fn run(options: &DemoOptions) -> Result<bool, DemoError> {
     let proof = Proof::gather(&demo, &written, &disaster.lost).await?;
     let changes = demo.changes_applied().await?;
     let outage = written.longest_gap(before, moved);
-    println!(
-        "\n{}",
-        Closing {
-            copied,
-            changes,
-            lag,
-            outage,
-            failover: written.longest_gap(disaster.killed, disaster.switching),
-            back: written.longest_gap(disaster.switching, Instant::now()),
-            proof: &proof
-        }
-    );
-    if options.keep {
+    let closing = Closing {
+        copied,
+        changes,
+        lag,
+        outage,
+        failover: written.longest_gap(disaster.killed, disaster.switching),
+        back: written.longest_gap(disaster.switching, Instant::now()),
+        proof: &proof,
+    };
+    console.document(&closing.result());
+    console.line(&format!("\n{closing}"));
+    if keep {
         demo.keep();
     }
     Ok(proof.holds())

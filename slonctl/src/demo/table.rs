@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::proof::Proof;
 
 /// What is told at the end.
@@ -16,6 +18,44 @@ pub(super) struct Closing<'a> {
     /// Refused while the set went back to the rejoined node.
     pub(super) back: Duration,
     pub(super) proof: &'a Proof,
+}
+
+/// The same for programs; times in milliseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct ClosingResult<'a> {
+    kind: &'static str,
+    rows_copied: [i64; 3],
+    changes_replicated: [i64; 3],
+    lag_median_ms: [Option<u128>; 3],
+    equal: [bool; 3],
+    outage_of_move_ms: u128,
+    outage_of_failover_ms: u128,
+    outage_of_switch_back_ms: u128,
+    acknowledged: i64,
+    lost_and_listed: i64,
+    lost_and_not_listed: i64,
+    differences: &'a [String],
+    holds: bool,
+}
+
+impl Closing<'_> {
+    pub(super) fn result(&self) -> ClosingResult<'_> {
+        ClosingResult {
+            kind: "result",
+            rows_copied: self.copied,
+            changes_replicated: self.changes,
+            lag_median_ms: self.lag.map(|lag| lag.map(|lag| lag.as_millis())),
+            equal: self.proof.equal,
+            outage_of_move_ms: self.outage.as_millis(),
+            outage_of_failover_ms: self.failover.as_millis(),
+            outage_of_switch_back_ms: self.back.as_millis(),
+            acknowledged: self.proof.acknowledged,
+            lost_and_listed: self.proof.listed,
+            lost_and_not_listed: self.proof.lost,
+            differences: &self.proof.differences,
+            holds: self.proof.holds(),
+        }
+    }
 }
 
 impl fmt::Display for Closing<'_> {
