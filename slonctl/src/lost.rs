@@ -99,6 +99,9 @@ pub(crate) struct Summary {
     pub(crate) sequences: usize,
 }
 
+/// A form, and where to.
+pub(crate) type Output<'a> = (Form, &'a mut dyn Write);
+
 /// Where a failed node's losses are read, and what they are compared with.
 pub(crate) struct Losses<'a> {
     cluster: &'a Cluster,
@@ -120,7 +123,7 @@ pub(crate) async fn run(arguments: &LostArguments, console: &Console, view: &Clu
         (false, false) => Form::Table,
     };
     let mut out = std::io::stdout().lock();
-    let summary = losses.write(form, &mut out).await?;
+    let summary = losses.write(&mut [(form, &mut out)]).await?;
     out.flush()?;
     Ok(if summary.transactions == 0 {
         Exit::Done
@@ -184,8 +187,8 @@ impl<'a> Losses<'a> {
         })
     }
 
-    /// Writes everything that is lost, transaction by transaction.
-    pub(crate) async fn write(&self, form: Form, out: &mut impl Write) -> Result<Summary, LostError> {
+    /// Writes everything that is lost, transaction by transaction, in each of the forms; in none, it is only counted.
+    pub(crate) async fn write(&self, outputs: &mut [Output<'_>]) -> Result<Summary, LostError> {
         let on_failed = LostError::database(self.node, "reading its log");
         self.failed
             .batch_execute("begin isolation level repeatable read read only")
@@ -199,7 +202,7 @@ impl<'a> Losses<'a> {
                 .map_err(failed)?;
             session.batch_execute(TEXT_SETTINGS).await.map_err(failed)?;
         }
-        let outcome = self.write_in_transactions(form, out).await;
+        let outcome = self.write_in_transactions(outputs).await;
         // The sessions stay in use whatever came of it.
         let _ = self.failed.batch_execute("rollback").await;
         if let Some((_, session)) = self.survivor {
@@ -208,7 +211,7 @@ impl<'a> Losses<'a> {
         outcome
     }
 
-    async fn write_in_transactions(&self, form: Form, out: &mut impl Write) -> Result<Summary, LostError> {
+    async fn write_in_transactions(&self, outputs: &mut [Output<'_>]) -> Result<Summary, LostError> {
         let on_failed = LostError::database(self.node, "reading its log");
         // Before its first SYNC the survivors had nothing of it.
         let snapshot = self.failover.snapshot.as_deref().unwrap_or("1:1:");
@@ -228,21 +231,39 @@ impl<'a> Losses<'a> {
             sequences: sequences.len(),
         };
         let survivor = self.survivor.map(|(node, _)| node);
-        form.head(out, &summary)?;
-        let mut rows = Follower::new((self.node, self.failed), self.survivor, self.takeover.as_ref())?;
-        for transaction in &transactions {
-            form.begin(out, self.node, transaction)?;
-            let changes = lost::changes(self.failed, self.cluster, snapshot, sets, transaction.txid)
-                .await
-                .map_err(on_failed)?;
-            let mut changes = std::pin::pin!(changes);
-            while let Some(change) = changes.try_next().await.map_err(on_failed)? {
-                let judged = rows.take(&change).await?;
-                form.change(out, &change, rows.table(&change), survivor, &judged)?;
-            }
-            form.end(out, transaction)?;
+        if outputs.is_empty() {
+            return Ok(summary);
         }
-        form.sequences(out, self.node, survivor, &sequences)?;
+        for (form, out) in &mut *outputs {
+            form.head(out, &summary)?;
+        }
+        let tables = lost::tables(self.failed, self.failed.server_version(), self.cluster, snapshot, sets)
+            .await
+            .map_err(on_failed)?;
+        let mut rows = Follower::new(tables, self.survivor, self.takeover.as_ref())?;
+        let changes = lost::changes(self.failed, self.cluster, snapshot, sets, &transactions)
+            .await
+            .map_err(on_failed)?;
+        let mut changes = std::pin::pin!(changes);
+        let mut next = changes.try_next().await.map_err(on_failed)?;
+        for (place, transaction) in transactions.iter().enumerate() {
+            for (form, out) in &mut *outputs {
+                form.begin(out, self.node, transaction)?;
+            }
+            while let Some((_, change)) = next.take_if(|(of, _)| *of == place) {
+                let judged = rows.take(&change).await?;
+                for (form, out) in &mut *outputs {
+                    form.change(out, &change, rows.table(&change), survivor, &judged)?;
+                }
+                next = changes.try_next().await.map_err(on_failed)?;
+            }
+            for (form, out) in &mut *outputs {
+                form.end(out, transaction)?;
+            }
+        }
+        for (form, out) in outputs {
+            form.sequences(out, self.node, survivor, &sequences)?;
+        }
         Ok(summary)
     }
 

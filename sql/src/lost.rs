@@ -4,10 +4,13 @@
 //! them had: exactly that is in their data. Log rows of transactions which that snapshot does not see are lost; the
 //! failed node still has all of them, because its cleanup waits for confirmations that never came.
 
+use std::collections::HashMap;
+
 use futures_util::{Stream, TryStreamExt};
 use tokio_postgres::{Client, Row};
 
 use crate::Cluster;
+use crate::equality::TableShape;
 
 mod statement;
 mod survivor;
@@ -148,7 +151,35 @@ pub async fn transactions(
         .collect()
 }
 
-/// The changes of one lost transaction in the order in which they were made, as a stream.
+/// The tables that lost changes are about, as the failed node has them, by `tab_id`.
+///
+/// # Errors
+/// Any database error.
+pub async fn tables(
+    failed: &Client,
+    server_version: i32,
+    cluster: &Cluster,
+    snapshot: &str,
+    sets: &[i32],
+) -> Result<HashMap<i32, TableShape>, tokio_postgres::Error> {
+    let sql = cluster.sql(&format!(
+        "select t.tab_id, t.tab_nspname::pg_catalog.text, t.tab_relname::pg_catalog.text, t.tab_idxname::pg_catalog.text
+           from @NAMESPACE@.sl_table t
+          where t.tab_id in (select r.tab_id from ({}) r)",
+        lost_rows("t.tab_id", "null::pg_catalog.int4")
+    ));
+    let mut shapes = HashMap::new();
+    for row in failed.query(&sql, &[&snapshot, &sets]).await? {
+        let (schema, name, index): (String, String, String) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        if let Some(shape) = TableShape::read(failed, server_version, &schema, &name, &index).await? {
+            shapes.insert(row.try_get(0)?, shape);
+        }
+    }
+    Ok(shapes)
+}
+
+/// The changes of lost transactions, as a stream: transaction by transaction in the order given, each with its place there, and within
+/// one in the order in which they were made. The log is read once. The connection answers nothing else until the stream has ended.
 ///
 /// # Errors
 /// Any database error.
@@ -157,10 +188,13 @@ pub async fn changes(
     cluster: &Cluster,
     snapshot: &str,
     sets: &[i32],
-    txid: i64,
-) -> Result<impl Stream<Item = Result<LostChange, tokio_postgres::Error>> + use<>, tokio_postgres::Error> {
+    transactions: &[LostTransaction],
+) -> Result<impl Stream<Item = Result<(usize, LostChange), tokio_postgres::Error>> + use<>, tokio_postgres::Error> {
     let sql = cluster.sql(&format!(
-        "select * from ({}) r where r.txid = $3 order by r.action",
+        "select r.*, x.place
+           from pg_catalog.unnest($3::pg_catalog.int8[]) with ordinality x (txid, place)
+           join ({}) r on r.txid = x.txid
+          order by x.place, r.action",
         lost_rows(
             "l.log_txid as txid, l.log_actionseq as action, l.log_cmdtype::pg_catalog.text as kind, l.log_cmdupdncols as columns,
              l.log_cmdargs as args, t.tab_id, t.tab_set, t.tab_nspname::pg_catalog.text, t.tab_relname::pg_catalog.text,
@@ -169,12 +203,14 @@ pub async fn changes(
              null::pg_catalog.int4, '', '', ''"
         )
     ));
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&snapshot, &sets, &txid];
+    let txids: Vec<i64> = transactions.iter().map(|transaction| transaction.txid).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&snapshot, &sets, &txids];
     let rows = failed.query_raw(&sql, parameters).await?;
     Ok(rows.and_then(|row| std::future::ready(read(&row))))
 }
 
-fn read(row: &Row) -> Result<LostChange, tokio_postgres::Error> {
+fn read(row: &Row) -> Result<(usize, LostChange), tokio_postgres::Error> {
+    let place: i64 = row.try_get(10)?;
     let kind: String = row.try_get(2)?;
     let columns: Option<i32> = row.try_get(3)?;
     let args: Vec<Option<String>> = row.try_get(4)?;
@@ -198,7 +234,7 @@ fn read(row: &Row) -> Result<LostChange, tokio_postgres::Error> {
             Vec::new(),
         ),
     };
-    Ok(LostChange {
+    let change = LostChange {
         action: row.try_get(1)?,
         kind,
         table: row.try_get(5)?,
@@ -207,7 +243,9 @@ fn read(row: &Row) -> Result<LostChange, tokio_postgres::Error> {
         index: row.try_get(9)?,
         new,
         key,
-    })
+    };
+    // Places count from one.
+    Ok((usize::try_from(place).unwrap_or(1).saturating_sub(1), change))
 }
 
 /// A sequence whose value on the failed node differs from the survivor's.

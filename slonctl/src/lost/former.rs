@@ -91,7 +91,8 @@ enum RowState {
 
 /// Follows the rows through the lost changes.
 pub(super) struct Follower<'a> {
-    failed: (i32, &'a Session),
+    /// The tables as the failed node has them, by `tab_id`.
+    failed: HashMap<i32, TableShape>,
     survivor: Option<(i32, &'a Session)>,
     takeover: Option<&'a Takeover>,
     tables: HashMap<i32, Option<SurvivorTable>>,
@@ -106,7 +107,7 @@ pub(super) struct Follower<'a> {
 
 impl<'a> Follower<'a> {
     pub(super) fn new(
-        failed: (i32, &'a Session),
+        failed: HashMap<i32, TableShape>,
         survivor: Option<(i32, &'a Session)>,
         takeover: Option<&'a Takeover>,
     ) -> io::Result<Self> {
@@ -201,12 +202,7 @@ impl<'a> Follower<'a> {
         let Some((survivor, session)) = self.survivor else {
             return Ok(());
         };
-        let (schema, name) = &change.name;
-        let (failed, there) = self.failed;
-        let shape = TableShape::read(there, there.server_version(), schema, name, &change.index)
-            .await
-            .map_err(LostError::database(failed, "reading its tables"))?;
-        let found = SurvivorTable::read(session, session.server_version(), change, shape.as_ref())
+        let found = SurvivorTable::read(session, session.server_version(), change, self.failed.get(&table))
             .await
             .map_err(LostError::database(survivor, "reading its tables"))?;
         entry.insert(found);

@@ -19,37 +19,38 @@ pub(super) async fn save(
     cluster: &str,
     node: i32,
 ) -> Result<(Summary, Vec<PathBuf>), RejoinError> {
-    let summary = losses.write(Form::Json, &mut std::io::sink()).await?;
+    let summary = losses.write(&mut []).await?;
     if summary.transactions == 0 {
         return Ok((summary, Vec::new()));
     }
     let moment = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let mut saved = Vec::new();
-    for (form, extension) in [(Form::Sql, "sql"), (Form::Json, "jsonl")] {
-        // A cluster's name may hold anything.
-        let name: String = cluster
-            .chars()
-            .map(|c| {
-                if c.is_alphanumeric() || "-_".contains(c) {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        let stem = format!("lost-{name}-node{node}-{moment}");
-        let (path, file) = create(directory, &stem, extension)?;
+    // A cluster's name may hold anything.
+    let name: String = cluster
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || "-_".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    let stem = format!("lost-{name}-node{node}-{moment}");
+    let (sql_path, sql) = create(directory, &stem, "sql")?;
+    let (json_path, json) = create(directory, &stem, "jsonl")?;
+    let (mut sql, mut json) = (BufWriter::new(sql), BufWriter::new(json));
+    let summary = losses
+        .write(&mut [(Form::Sql, &mut sql), (Form::Json, &mut json)])
+        .await?;
+    for (path, out) in [(&sql_path, sql), (&json_path, json)] {
         let failed = |source| RejoinError::Save {
             path: path.clone(),
             source,
         };
-        let mut out = BufWriter::new(file);
-        losses.write(form, &mut out).await?;
         let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
-        saved.push(path);
     }
-    Ok((summary, saved))
+    Ok((summary, vec![sql_path, json_path]))
 }
 
 /// A new file that only its owner can read: it holds users' data. Its name gets a number if there is one from the same second, left

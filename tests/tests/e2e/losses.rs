@@ -248,3 +248,38 @@ async fn old_values_of_lost_changes_are_exact_or_said_to_be_unknown() {
     let moment: String = cluster.connect(2).await.value("select v from moment").await;
     assert_eq!(moment, "two");
 }
+
+/// Many wide changes, and a table that is met only behind them.
+#[tokio::test]
+async fn a_long_list_of_lost_changes_is_read_to_its_end() {
+    let cluster = Cluster::new("losses_long", 2).await;
+    cluster
+        .run_on_all("create table item (id int primary key, v text); create table last (id int primary key, v text)")
+        .await;
+    cluster
+        .run(
+            1,
+            "insert into item select i, repeat('x', 500) from generate_series(1, 3000) i; insert into last values (1, 'old')",
+        )
+        .await;
+    cluster.establish().await;
+    cluster
+        .create_set(1, 1, &[r#""public"."item""#, r#""public"."last""#], &[])
+        .await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.caught_up().await;
+    cluster.kill_slon(1);
+    for _ in 0..2 {
+        cluster.run(1, "update item set v = repeat('y', 500) || id").await;
+    }
+    cluster.run(1, "update last set v = 'new'").await;
+    cluster.slonik("failover (id = 1, backup node = 2);\n").await.succeeds();
+    let first = ["--conninfo", &cluster.node(1).conninfo, "--json", "lost", "--node", "1"];
+    let run = cluster.slonctl_from(2, &first).await.exits(8);
+    let lines = run.json();
+    let changes: Vec<String> = lines.iter().filter_map(told).collect();
+    assert_eq!(lines[0]["summary"]["changes"], changes.len());
+    assert_eq!(changes.last().map(String::as_str), Some("update id=1: v=old -> v=new"));
+    let unknown = lines.iter().filter(|line| line["old_unknown"].is_string()).count();
+    assert_eq!(unknown, 0);
+}
