@@ -13,6 +13,7 @@ mod forwarding;
 mod log_pipeline;
 mod scripts;
 mod sync_group;
+mod wal_writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use trunkline_sql::snapshot::{Snapshot, SnapshotError};
 use trunkline_sql::{Session, error_text, events};
 
 use self::forwarding::Leftovers;
+use self::wal_writer::EarlyWal;
 use crate::apply::{ApplyError, ApplyState};
 use crate::backoff::{Backoff, TroubleReport};
 use crate::logging as log;
@@ -129,6 +131,8 @@ pub struct Worker {
     /// The same session between two groups.
     idle_beside: Option<Session>,
     leftovers: Leftovers,
+    /// Begun with the first long window or copy.
+    early_wal: Option<Arc<EarlyWal>>,
     /// When the local tables were looked at last.
     looked: Instant,
     logged_sync: Option<Instant>,
@@ -164,6 +168,7 @@ pub async fn run(
         idle_beside: None,
         // Whoever worked here before may have died at the wrong moment.
         leftovers: Leftovers::Possible,
+        early_wal: None,
         looked: Instant::now(),
         logged_sync: None,
     };

@@ -5,6 +5,7 @@ mod monitoring;
 mod node_lock;
 mod own_events;
 mod sync;
+mod wal_writer;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use monitoring::{ApplyStats, Component, add_apply_stats, forget_components, 
 pub use node_lock::{DaemonIdentity, LockHolder, NodeLock, release_node_lock, take_node_lock, terminate_backend};
 pub use own_events::{OwnEvent, last_own_event, own_event, own_events_statement};
 pub use sync::{CURRENT_SNAPSHOT, MadeSync, SyncError, last_action_statement, make_sync};
+pub use wal_writer::wake_wal_writer;
 
 /// Version of Slony-I whose protocol we speak; `slonyVersion()` and `getModuleVersion()` must answer it.
 pub const PROTOCOL_VERSION: &str = "2.2.11";

@@ -93,6 +93,9 @@ impl Worker {
             return Err(WorkerError::Obstacles { set, obstacles });
         }
         log::config!("{}: all tables for set {set} found on subscriber", self.actor);
+        let early_wal = self.early_wal();
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        let _busy = early_wal.begin();
         let keeps = copy::keeps_rows(local, &node.cluster, set).await?;
         let by_table = node.ours && !request.omit_copy && keeps != Some(true) && is_large(&source);
         if by_table {

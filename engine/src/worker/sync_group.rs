@@ -303,6 +303,8 @@ impl Worker {
             Some(log_table) if pipeline.is_long() => self.beside(log_table, &plan.forwarded).await?,
             _ => None,
         };
+        let early_wal = pipeline.is_long().then(|| self.early_wal());
+        let _busy = early_wal.as_ref().map(|early| early.begin());
         let mut applied = Applied::default();
         while let Some(chunk) = pipeline.next().await? {
             match &beside {
