@@ -609,10 +609,34 @@ def sets(x, a):
     return res, f"init {t_init:.1f} s, create+add {a.tables} tables {t_create:.1f} s, subscribe to in-sync {t_sub:.1f} s"
 
 
+# ------------------------------------------------------------ 8 idle
+def idle(x, a):
+    """Three nodes on which nothing happens: processor time of all servers and daemons."""
+    ns = x.cluster([1, 2, 3])
+    schema(ns.values(), MARK + ROWS)
+    x.sys.init([1, 2, 3])
+    x.sys.create_set(["bench_mark", "rows"])
+    for i in (2, 3):
+        x.sys.subscribe(i)
+        wait_mark(ns[i], mark(ns[1]))
+    time.sleep(a.settle)
+
+    def used():
+        return (sum(cpu_s(n.pid) for n in ns.values()), sum(cpu_s(p) for p in x.sys.daemons().values()))
+
+    t, (servers, daemons) = time.perf_counter(), used()
+    time.sleep(a.secs)
+    seconds = time.perf_counter() - t
+    servers, daemons = (100 * (now - then) / seconds for now, then in zip(used(), (servers, daemons)))
+    res = {"seconds": r(seconds, 1), "servers_percent": r(servers, 2), "daemons_percent": r(daemons, 2),
+           "percent_of_a_core": r(servers + daemons, 2)}
+    return res, f"{servers + daemons:.2f} % of a core: servers {servers:.2f}, daemons {daemons:.2f}"
+
+
 # ------------------------------------------------------------ main
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("cmd", choices=["capture", "drain", "latency", "copy", "switch", "failover", "sets", "wide"])
+    p.add_argument("cmd", choices=["capture", "drain", "latency", "copy", "switch", "failover", "sets", "wide", "idle"])
     p.add_argument("--system", choices=SYSTEMS, default="trunkline")
     p.add_argument("--slon", default=os.environ.get("SLON", "slon"))
     p.add_argument("--slonik", default=os.environ.get("SLONIK", "slonik"))

@@ -16,6 +16,7 @@ STEPS = {
     "switch": ("switch", "--reps 2 --variants=", "--variants=", SYSTEMS),
     "sets": ("sets", "--tables 300", "", SYSTEMS),
     "wide": ("wide", "--wide-rows 60", "", SYSTEMS),
+    "idle": ("idle", "--secs 15", "", SYSTEMS),
     "failover": ("failover", "--reps 1", "--reps 3", ["trunkline", "slony"]),
 }
 
@@ -95,6 +96,9 @@ def rows(results):
             kept = ours >= required * slony and (not native or ours > native * built_in)
         yield (f"`drain` {names.get(work, work)}, rows/s", ours, slony, built_in,
                f"{number(ratio(ours, slony))} x Slony, {number(ratio(ours, built_in))} x native", text, kept)
+    figures = [results.median("drain", system, "null", "elapsed_s") for system in SYSTEMS]
+    yield ("start of the daemon to the first row applied, s", *figures, f"1/{number(ratio(figures[1], figures[0]))} of Slony",
+           "< 0.5 s", None if figures[0] is None else figures[0] < 0.5)
     for percentile, limit in ((50, 20), (99, 100)):
         figures = [results.median("latency", system, "default", f"p{percentile}_ms") for system in SYSTEMS]
         yield (f"`latency` 200 tx/s, p{percentile}, ms", *figures, f"1/{number(ratio(figures[1], figures[0]))} of Slony",
@@ -125,6 +129,9 @@ def rows(results):
         yield (f"`wide` {count:.0f} rows of 4 MB, {kind}, s", *figures, f"slon {number(memory, ' MB')}",
                "<= 50 s for 300, slon <= 128 MB",
                figures[0] is not None and figures[0] <= 50 * count / 300 and (memory or 0) <= 128)
+    figures = [results.median("idle", system, "percent_of_a_core") for system in SYSTEMS]
+    yield ("idle cluster of 3 nodes, all processes, % of a core", *figures, "", "< 2 %",
+           None if figures[0] is None else figures[0] < 2)
     for key, what, limit in (("kill_to_writable_s", "kill to accepted write", 2),
                              ("slonik_start_to_node3_converged_s", "third node following", 4)):
         figures = [results.median("failover", system, key) for system in SYSTEMS]
