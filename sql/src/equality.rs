@@ -32,3 +32,10 @@ pub const TEXT_SETTINGS: &str = "set local datestyle to 'ISO, YMD'; set local in
      set local timezone to 'UTC'; set local extra_float_digits to 3; set local bytea_output to hex; \
      set local lc_monetary to 'C'; set local client_encoding to 'UTF8'; set local search_path to pg_catalog; \
      set local standard_conforming_strings to on; set local row_security to off; set local xmlbinary to base64";
+
+/// Settings for the rest of the transaction under which whole tables are hashed and grouped quickly.
+///
+/// The hash table of the most buckets there may be fits into memory (16 bytes of values, some 240 with their sums). Workers, as
+/// many as the server's own settings allow, are taken whenever the table is not tiny. Compiling costs more than it saves; version 10 has no `jit`.
+const SCAN_SETTINGS: &str = "set local work_mem to '96MB'; set local parallel_setup_cost to 0; set local parallel_tuple_cost to 0; \
+     select pg_catalog.set_config(s.name, 'off', true) from pg_catalog.pg_settings s where s.name = 'jit'";

@@ -55,15 +55,34 @@ impl Cluster {
 
     /// A cluster in which each node is a server of its own.
     pub async fn on_own_servers(test: &str, nodes: i32) -> Self {
-        let mut made = Self::empty("e2e");
         let options = ServerOptions {
             tcp: true,
             ..ServerOptions::default()
         };
+        Self::on_servers_with(test, nodes, &options).await
+    }
+
+    /// The same with servers that wait for the disk and write the log of changes that PostgreSQL writes by default: for figures.
+    pub async fn on_durable_servers(test: &str, nodes: i32) -> Self {
+        let settings = [
+            ("wal_level", "replica"),
+            ("shared_buffers", "128MB"),
+            ("log_min_duration_statement", "8ms"),
+        ];
+        let options = ServerOptions {
+            tcp: true,
+            fsync: true,
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
+        Self::on_servers_with(test, nodes, &options).await
+    }
+
+    async fn on_servers_with(test: &str, nodes: i32, options: &ServerOptions) -> Self {
+        let mut made = Self::empty("e2e");
         for id in 1..=nodes {
             let name = format!("{test}-{id}");
             let server = shared_throwaway()
-                .server(&name, &options)
+                .server(&name, options)
                 .unwrap_or_else(|error| panic!("{error}"));
             made.add_node(id, &server, test).await;
             made.servers.push(Mutex::new(server));

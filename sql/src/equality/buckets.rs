@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::Slice;
 
-/// Rows a bucket should hold.
-const ROWS_PER_BUCKET: i64 = 64;
-/// Most buckets of a table or slice; what both sides say of them is held in memory.
+/// Rows a bucket should hold: so many are read again for each row that differs, and each bucket is a row to fetch.
+const ROWS_PER_BUCKET: i64 = 16;
+/// Most buckets of a table or slice; what both sides say of them is held in memory, some 16 MB a side here, 64 MB on each server
+/// (see `SCAN_SETTINGS`).
 const MOST_BUCKETS: i64 = 1 << 18;
 
 /// How rows are told into buckets.
@@ -83,6 +84,9 @@ impl BucketPlan {
     }
 
     /// Number, rows and sum of each bucket: one scan. `pace` is a condition that slows the scan down, true for every row.
+    ///
+    /// `offset 0` keeps the planner from pulling the subquery up. It would carry whole rows into the grouping, and take the buckets for
+    /// as many as there are keys: a sort, or a hash table, of the whole table on disk.
     #[must_use]
     pub(super) fn checksum_statement(
         &self,
@@ -99,7 +103,8 @@ impl BucketPlan {
         };
         format!(
             "select q.b, pg_catalog.count(*), pg_catalog.sum(q.h)::pg_catalog.text \
-             from (select {} as b, {row_hash} as h from only {table}{filter}) q group by q.b",
+             from (select {} as b, {row_hash} as h from only {table}{filter} offset 0) q \
+             group by q.b",
             self.expression()
         )
     }

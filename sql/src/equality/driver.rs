@@ -7,7 +7,7 @@ use futures_util::future::try_join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use super::transfer::{TransferError, Transferred, equalize, key_texts, rows_of_keys};
+use super::transfer::{AS_BEFORE, BY_INDEX, TransferError, Transferred, equalize, key_texts, rows_of_keys};
 use super::{BucketPlan, Checksum, Dialect, KeyDifference, KeyedHash, ServerFacts, Slice, TableShape};
 use super::{differing, match_rows};
 use crate::{error_text, quote_ident};
@@ -118,6 +118,7 @@ impl<'a> Comparison<'a> {
     ) -> Result<Self, EqualityError> {
         let read = async |(node, client, version): (i32, &'a Client, i32)| {
             let wrap = |source| EqualityError::Database { node, source };
+            client.batch_execute(super::SCAN_SETTINGS).await.map_err(wrap)?;
             let shape = TableShape::read(client, version, schema, name, index)
                 .await
                 .map_err(wrap)?;
@@ -333,7 +334,17 @@ impl<'a> Comparison<'a> {
                      cross join lateral (select {columns} from only {table} \
                      where {column} >= r.tl_first and {column} <= r.tl_last and {filter}) t"
                 );
-                fetch(party, &sql, &[&first, &last]).await
+                let set = async |settings| {
+                    let done = party.client.batch_execute(settings).await;
+                    done.map_err(|source| EqualityError::Database {
+                        node: party.node,
+                        source,
+                    })
+                };
+                set(BY_INDEX).await?;
+                let rows = fetch(party, &sql, &[&first, &last]).await?;
+                set(AS_BEFORE).await?;
+                Ok(rows)
             }
             BucketPlan::Hash { .. } => {
                 let sql = format!(

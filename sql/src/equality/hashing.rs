@@ -54,10 +54,28 @@ pub struct Dialect {
 
 /// How the value of a column enters the hash.
 enum Entry {
-    Int4(String),
-    Int8(String),
-    Uuid(String),
+    /// By its bits: the type's own hash function takes it. None of the values is null where `nullable` is false.
+    Bits { kind: Bits, nullable: bool },
+    /// As text, never null.
     Text(String),
+}
+
+/// Types whose values are few bits.
+#[derive(Clone, Copy)]
+enum Bits {
+    Int4,
+    Int8,
+    Uuid,
+}
+
+impl Bits {
+    /// Something that stands in the place of null, beside a mark that it is null.
+    fn nothing(self) -> &'static str {
+        match self {
+            Self::Int4 | Self::Int8 => "0",
+            Self::Uuid => "'00000000-0000-0000-0000-000000000000'::pg_catalog.uuid",
+        }
+    }
 }
 
 impl Dialect {
@@ -92,11 +110,7 @@ impl Dialect {
         }
         let mut row = String::new();
         for column in columns {
-            let text = match self.entry(column, target.column(&column.name)) {
-                Entry::Text(text) => text,
-                Entry::Int4(value) | Entry::Int8(value) | Entry::Uuid(value) => format!("({value})::pg_catalog.text"),
-            };
-            let _ = write!(row, ", {text}");
+            let _ = write!(row, ", {}", self.text(column, target.column(&column.name)));
         }
         format!(
             "('x' operator(pg_catalog.||) pg_catalog.substr(pg_catalog.md5(pg_catalog.convert_to(\
@@ -109,13 +123,24 @@ impl Dialect {
         let mut chain = format!("{seed}::pg_catalog.int8");
         for column in columns {
             chain = match self.entry(column, target.column(&column.name)) {
-                Entry::Int4(value) => format!("pg_catalog.hashint4extended({value}, {chain})"),
-                // The server folds the halves of a bigint into 32 bits; with the upper half beside it nothing is lost.
-                Entry::Int8(value) => format!(
-                    "pg_catalog.hashint4extended((({value}) operator(pg_catalog.>>) 32)::pg_catalog.int4, \
-                     pg_catalog.hashint8extended({value}, {chain}))"
-                ),
-                Entry::Uuid(value) => format!("pg_catalog.uuid_hash_extended({value}, {chain})"),
+                Entry::Bits { kind, nullable } => {
+                    let name = quote_ident(&column.name);
+                    let (value, seed) = if nullable {
+                        let mark = format!("pg_catalog.hashint4extended(({name} is null)::pg_catalog.int4, {chain})");
+                        (format!("coalesce({name}, {})", kind.nothing()), mark)
+                    } else {
+                        (name, chain)
+                    };
+                    match kind {
+                        Bits::Int4 => format!("pg_catalog.hashint4extended({value}::pg_catalog.int4, {seed})"),
+                        // The server folds the halves of a bigint into 32 bits; with the upper half beside it nothing is lost.
+                        Bits::Int8 => format!(
+                            "pg_catalog.hashint4extended(({value}::pg_catalog.int8 operator(pg_catalog.>>) 32)::pg_catalog.int4, \
+                             pg_catalog.hashint8extended({value}::pg_catalog.int8, {seed}))"
+                        ),
+                        Bits::Uuid => format!("pg_catalog.uuid_hash_extended({value}, {seed})"),
+                    }
+                }
                 Entry::Text(text) => {
                     let text = if self.convert {
                         format!("pg_catalog.encode(pg_catalog.convert_to({text}, 'UTF8'), 'hex')")
@@ -134,38 +159,81 @@ impl Dialect {
         const INT4: u32 = 23;
         const INT8: u32 = 20;
         const UUID: u32 = 2950;
+        let types = Types::of(column, there);
+        let kind = if types.are(&[INT2, INT4]) {
+            Bits::Int4
+        } else if types.are(&[INT2, INT4, INT8]) {
+            Bits::Int8
+        } else if types.are(&[UUID]) {
+            Bits::Uuid
+        } else {
+            return Entry::Text(self.text(column, there));
+        };
+        Entry::Bits {
+            kind,
+            nullable: is_nullable(column, there),
+        }
+    }
+
+    /// The value as text, an expression that is never null.
+    fn text(&self, column: &ShapeColumn, there: Option<&ShapeColumn>) -> String {
         const TEXT: u32 = 25;
         const VARCHAR: u32 = 1043;
+        const TIMESTAMP: u32 = 1114;
+        const TIMESTAMPTZ: u32 = 1184;
         let name = quote_ident(&column.name);
-        let types = [column.type_oid, there.map_or(0, |column| column.type_oid)];
-        let all = |of: &[u32]| types.iter().all(|oid| of.contains(oid));
-        if column.not_null && there.is_some_and(|column| column.not_null) {
-            if all(&[INT2, INT4]) {
-                return Entry::Int4(format!("{name}::pg_catalog.int4"));
-            }
-            if all(&[INT2, INT4, INT8]) {
-                return Entry::Int8(format!("{name}::pg_catalog.int8"));
-            }
-            if all(&[UUID]) {
-                return Entry::Uuid(name);
-            }
-        }
         let null = quote_literal(&self.null);
-        if all(&[TEXT, VARCHAR]) {
-            return Entry::Text(format!("coalesce({name}::pg_catalog.text, {null})"));
+        let types = Types::of(column, there);
+        let nullable = is_nullable(column, there);
+        // Their output is slow; their bits are 64 on every server, whatever zone the session is in.
+        let plain = if types.are(&[TEXT, VARCHAR]) {
+            Some(format!("{name}::pg_catalog.text"))
+        } else if types.are(&[TIMESTAMP]) {
+            Some(format!("pg_catalog.encode(pg_catalog.timestamp_send({name}), 'hex')"))
+        } else if types.are(&[TIMESTAMPTZ]) {
+            Some(format!("pg_catalog.encode(pg_catalog.timestamptz_send({name}), 'hex')"))
+        } else {
+            None
+        };
+        if let Some(text) = plain {
+            return if nullable {
+                format!("coalesce({text}, {null})")
+            } else {
+                text
+            };
         }
         // concat() writes a value by its type's output function, a cast to text may do otherwise (`char(n)`, `inet`).
-        // A composite of nulls `is null`, but is distinct from null.
         let text = if self.float_bits {
             float_bits(&name, column.type_oid)
         } else {
             None
         };
         let text = text.unwrap_or_else(|| format!("pg_catalog.concat({name})"));
-        Entry::Text(format!(
-            "case when {name} is not distinct from null then {null} else {text} end"
-        ))
+        if !nullable {
+            return text;
+        }
+        // A composite of nulls `is null`, but is distinct from null.
+        format!("case when {name} is not distinct from null then {null} else {text} end")
     }
+}
+
+/// The types a column has on both sides.
+struct Types([u32; 2]);
+
+impl Types {
+    fn of(column: &ShapeColumn, there: Option<&ShapeColumn>) -> Self {
+        Self([column.type_oid, there.map_or(0, |column| column.type_oid)])
+    }
+
+    /// Whether both are among these.
+    fn are(&self, among: &[u32]) -> bool {
+        self.0.iter().all(|oid| among.contains(oid))
+    }
+}
+
+/// Whether either side may have nulls in the column.
+fn is_nullable(column: &ShapeColumn, there: Option<&ShapeColumn>) -> bool {
+    !(column.not_null && there.is_some_and(|column| column.not_null))
 }
 
 /// Text of the bits of floats and arrays of floats; None for other types.

@@ -13,7 +13,7 @@ pub struct ShapeColumn {
     pub type_oid: u32,
     /// Qualified and quoted type name, for casts.
     pub type_name: String,
-    /// Declared not null.
+    /// Holds no null for certain: declared not null, and (version 18) not with a constraint that rows were never checked against.
     pub not_null: bool,
     /// Computed by the server and stored: not written, but compared.
     pub generated: bool,
@@ -83,7 +83,10 @@ impl TableShape {
         };
         let sql = format!(
             "select a.attname::pg_catalog.text, a.atttypid,
-                    pg_catalog.format('%I.%I', tn.nspname, t.typname), a.attnotnull, {generated},
+                    pg_catalog.format('%I.%I', tn.nspname, t.typname),
+                    a.attnotnull and not exists (select from pg_catalog.pg_constraint nn where nn.conrelid = c.oid
+                        and nn.contype = 'n' and nn.conkey[1] = a.attnum and not nn.convalidated),
+                    {generated},
                     k.place, k.equals, coalesce(k.plain, false), coalesce(k.descending, false),
                     c.reltuples, pg_catalog.pg_table_size(c.oid),
                     (select s.correlation from pg_catalog.pg_stats s

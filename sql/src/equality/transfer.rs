@@ -78,10 +78,10 @@ pub(super) fn rows_of_keys(shape: &TableShape, order: &TableShape, keys: &[&[Str
 }
 
 /// Statements that find rows by key must use the index, however wrong the planner's guesses after a load are.
-const BY_INDEX: &str =
+pub(super) const BY_INDEX: &str =
     "set local enable_seqscan to off; set local enable_hashjoin to off; set local enable_mergejoin to off";
 /// The settings before.
-const AS_BEFORE: &str = "set local enable_seqscan to default; set local enable_hashjoin to default; \
+pub(super) const AS_BEFORE: &str = "set local enable_seqscan to default; set local enable_hashjoin to default; \
      set local enable_mergejoin to default";
 
 /// Makes the target's rows of the keys equal to the source's, in the running transactions of both.

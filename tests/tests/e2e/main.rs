@@ -36,6 +36,7 @@ mod operator_switch;
 mod partitions;
 mod quoted_names;
 mod rejoin;
+mod rejoin_figures;
 mod replica_triggers;
 mod sets;
 mod slonik_clone;

@@ -9,7 +9,8 @@ use trunkline_tests::{Cluster, Connection, Writers, test_seed};
 const ODD_TABLES: &str = r#"
     create table odd (
         tenant varchar(20), at timestamptz, part numeric, f float8, n numeric, c char(6), b bytea, i interval, d date,
-        a float4[], j jsonb, u uuid, wide text, flag bool, primary key (tenant, at, part)
+        a float4[], j jsonb, u uuid, wide text, flag bool, small smallint, big bigint, local timestamp, noted timestamptz,
+        primary key (tenant, at, part)
     );
     create table "Quoted ""T" ("the key" text collate "C" primary key, "a'b" int, gone int);
     alter table "Quoted ""T" drop column gone;
@@ -21,7 +22,9 @@ const ODD_ROWS: &str = r#"
         i * 1.10, case i % 5 when 0 then 'NaN'::float8 when 1 then '-0' when 2 then 'infinity' else i / 3.0 end, i * 1.10, 'c' || i % 9,
         decode(md5(i::text), 'hex'), i * interval '1 month 2 days 3 seconds', date '2026-01-01' + i,
         array[i / 3.0, null]::float4[], jsonb_build_object('k', i, 'n', null), md5(i::text)::uuid,
-        case when i % 50 = 0 then (select string_agg(md5(i::text || x), '') from generate_series(1, 400) x) end, i % 2 = 0
+        case when i % 50 = 0 then (select string_agg(md5(i::text || x), '') from generate_series(1, 400) x) end, i % 2 = 0,
+        case when i % 2 = 0 then i end, i, case when i % 3 > 0 then timestamp '2026-01-01' + i * interval '1 microsecond' end,
+        case i % 3 when 0 then timestamptz '2026-01-01 00:00:00+03' when 2 then 'infinity' end
     from generate_series(1, 400) i;
     insert into "Quoted ""T" select 'key ''"\ ' || i, i from generate_series(1, 300) i;
 "#;
@@ -160,6 +163,15 @@ async fn verify_sees_every_kind_of_difference_and_no_other() {
         "i = i + interval '0.000001 second'",
         "j = j || '{\"n\": 0}'",
         "b = b || '\\x00'",
+        // Null is not nothing, and a bigint is more than the 32 bits the server folds it into.
+        "small = 0",
+        "big = 4294967296",
+        "big = null",
+        "u = null",
+        "local = local + interval '0.000001 second'",
+        "local = null",
+        "noted = '2000-01-01 00:00:00+00'",
+        "noted = '-infinity'",
     ] {
         plant(&subscriber, &format!("update odd set {change} where at = {first}")).await;
         let run = cluster.slonctl_from(2, &["--json", "verify"]).await.exits(8);
