@@ -36,7 +36,7 @@ fuzz:                      ## any bytes as a script, for FUZZ seconds: cargo ins
 	$(CARGO) +nightly fuzz run script -- -max_total_time=$(FUZZ) -timeout=10
 
 rejoin-figures: build      ## a node that comes back against a fresh copy: 1 GB with 1,000 different rows
-	TRUNKLINE_TEST_REJOIN_MB=1024 $(CARGO) test --release -p trunkline-tests --test e2e -- --nocapture a_copy_of_differences
+	TRUNKLINE_TEST_REJOIN_MB=1024 $(CARGO) test --release -p trunkline-tests --test e2e -- --nocapture --ignored --test-threads 1 rejoin_figures
 
 lint:                      ## formatting, clippy, documentation: no warning passes
 	$(CARGO) fmt --all --check

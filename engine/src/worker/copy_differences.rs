@@ -70,7 +70,7 @@ impl Worker {
         }
         let transferred = comparison.equalize(&differences).await.map_err(wrap)?;
         log::info!(
-            "{}: table {name}: {} of {} rows differed; {} deleted, {} copied ({} bytes) in {:.3} seconds",
+            "{}: table {name}: {} of {} rows differed, found among {in_question} of both sides; {} deleted, {} copied ({} bytes) in {:.3} seconds",
             self.actor,
             differences.len(),
             compared.source_rows,
