@@ -109,7 +109,7 @@ async fn a_copy_of_differences_transfers_what_differs_and_nothing_else() {
             .await
             .value("select temp_bytes from pg_stat_database where datname = current_database()")
             .await;
-        assert_eq!(written, 0, "bytes of temporary files on node {node}");
+        assert!(written < 1 << 20, "{written} bytes of temporary files on node {node}");
     }
     cluster.assert_all_equal().await;
 }
