@@ -181,6 +181,9 @@ async fn prepare(arguments: &FailoverArguments, console: &Console, view: &Cluste
     }
     console.line("");
     findings.tell(console);
+    if !findings.is_empty() {
+        console.line("");
+    }
     let new = chosen.filter(|_| !findings.forbid());
     let Some(new) = new else {
         console.event(None, "refused", "refused: nothing was done");

@@ -43,7 +43,6 @@ impl Findings {
     }
 
     /// Whether nothing was found.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

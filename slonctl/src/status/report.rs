@@ -406,7 +406,9 @@ async fn calls(view: &ClusterView) -> Vec<CallReport> {
 }
 
 fn remarks(view: &ClusterView, sets: &[SetReport]) -> Vec<String> {
-    let mut notes = view.notes.clone();
+    // Why a node does not answer stands with the node.
+    let told = |note: &&String| view.nodes.values().any(|node| node.silence().contains(note));
+    let mut notes: Vec<String> = view.notes.iter().filter(|note| !told(note)).cloned().collect();
     for node in view.nodes.values() {
         let Some(facts) = node.facts() else { continue };
         // A node that has come back since is a node like any other.
