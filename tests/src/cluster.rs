@@ -64,11 +64,7 @@ impl Cluster {
 
     /// The same with servers that wait for the disk and write the log of changes that PostgreSQL writes by default: for figures.
     pub async fn on_durable_servers(test: &str, nodes: i32) -> Self {
-        let settings = [
-            ("wal_level", "replica"),
-            ("shared_buffers", "128MB"),
-            ("log_min_duration_statement", "8ms"),
-        ];
+        let settings = [("wal_level", "replica"), ("shared_buffers", "128MB")];
         let options = ServerOptions {
             tcp: true,
             fsync: true,

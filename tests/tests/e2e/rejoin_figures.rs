@@ -97,8 +97,7 @@ async fn compare(test: &str, key: &str, of: &str) {
         .await;
         cluster.start_slon(1);
     };
-    let (run, ()) = tokio::join!(run_slonctl(&arguments), slon);
-    let run = run.exits(0);
+    let (run, ()) = tokio::join!(async { run_slonctl(&arguments).await.exits(0) }, slon);
     println!("{}", run.transcript());
     let rejoin = (run.elapsed.as_secs_f64(), last_copy(&cluster));
 
@@ -116,17 +115,21 @@ async fn compare(test: &str, key: &str, of: &str) {
         full.1,
         full.1 / rejoin.1
     );
+    // Of small tables the fixed part is most of it.
+    if megabytes >= 512 {
+        assert!(full.1 > 4.0 * rejoin.1, "{:.2} s and {:.2} s", rejoin.1, full.1);
+    }
     cluster.assert_all_equal().await;
 }
 
 #[tokio::test]
 #[ignore = "a gigabyte on each of two servers: make rejoin-figures"]
-async fn a_node_comes_back_ten_times_faster_than_by_a_copy() {
+async fn a_node_comes_back_faster_than_by_a_copy() {
     compare("rejoin_figures", "bigint", "i").await;
 }
 
 #[tokio::test]
 #[ignore = "a gigabyte on each of two servers: make rejoin-figures"]
-async fn a_node_comes_back_ten_times_faster_than_by_a_copy_also_without_numbers_for_keys() {
+async fn a_node_without_numbers_for_keys_comes_back_faster_than_by_a_copy() {
     compare("rejoin_figures_uuid", "uuid", "md5(i::text)::uuid").await;
 }
