@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use futures_util::{SinkExt, TryStreamExt};
 use tokio_postgres::Statement;
 use trunkline_sql::copy::{self, SetTable};
+use trunkline_sql::copy_indexes::{self, IndexSetAside};
 use trunkline_sql::{Session, quote_ident};
 
 use super::WorkerError;
@@ -20,6 +21,9 @@ const PREPARED: usize = 50;
 
 /// Up to this size a table is emptied by DELETE: a TRUNCATE makes new files, which costs more.
 const DELETED: i64 = 65_536;
+
+/// From this size on, in bytes on the provider's disk, secondary indexes are built after the data.
+const INDEXES_LATER: i64 = 8 << 20;
 
 /// Rows are handed on in pieces of at least this size, in bytes.
 const PIECE: usize = 65_536;
@@ -66,6 +70,10 @@ impl CopyStream<'_> {
                 .map(|job| (job, job.columns()))
                 .filter(|(_, columns)| !columns.is_empty())
                 .collect();
+            let mut indexes = Vec::with_capacity(part.len());
+            for (job, _) in &part {
+                indexes.push(self.set_indexes_aside(job.table).await?);
+            }
             // All requests go out before the first answer is read, so a thousand small tables are not two thousand round trips.
             let (out, into) = tokio::try_join!(
                 async {
@@ -83,14 +91,46 @@ impl CopyStream<'_> {
                     Ok::<_, WorkerError>(try_join_all(statements).await?)
                 }
             )?;
-            for (((job, _), out), into) in part.iter().zip(&out).zip(&into) {
+            for ((((job, _), out), into), indexes) in part.iter().zip(&out).zip(&into).zip(&indexes) {
                 self.stream(job.table, out, into).await?;
+                self.build_indexes(job.table, indexes).await?;
             }
             let analyze: Vec<String> = part
                 .iter()
                 .map(|(job, _)| format!("analyze {}", job.table.qualified()))
                 .collect();
             self.local.batch_execute(&analyze.join("; ")).await?;
+        }
+        Ok(())
+    }
+
+    /// Indexes of a large table that nobody needs before the data are there.
+    async fn set_indexes_aside(&self, table: &SetTable) -> Result<Vec<IndexSetAside>, WorkerError> {
+        if table.bytes < INDEXES_LATER {
+            return Ok(Vec::new());
+        }
+        Ok(copy_indexes::set_aside(self.local, table).await?)
+    }
+
+    async fn build_indexes(&self, table: &SetTable, indexes: &[IndexSetAside]) -> Result<(), WorkerError> {
+        for index in indexes {
+            log::config!(
+                "{}: Begin index {} of table {}",
+                self.actor,
+                index.name(),
+                table.qualified()
+            );
+            let started = Instant::now();
+            copy_indexes::build(self.local, index).await.map_err(|source| {
+                WorkerError::Apply(ApplyError::Refused {
+                    command: "an index",
+                    table: table.qualified(),
+                    node: self.node,
+                    source,
+                })
+            })?;
+            let seconds = started.elapsed().as_secs_f64();
+            log::config!("{}: {seconds:.3} seconds to build index {}", self.actor, index.name());
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use trunkline_tests::{Cluster, wait_until};
+use trunkline_tests::{Cluster, Connection, wait_until};
 
 const TABLES: &str =
     "create table a (id bigserial primary key, v text); create table b (id bigint primary key, v text)";
@@ -118,4 +118,65 @@ async fn dropping_a_set_ends_a_cascaded_copy_that_waits() {
     cluster.subscribe(2, 1, 1, 3).await;
     cluster.run(1, "insert into a (v) values ('goes on')").await;
     cluster.assert_all_equal().await;
+}
+
+/// What can be built after the data is; what guards the data, or would not come back as it was, stays.
+#[tokio::test]
+async fn secondary_indexes_of_a_large_table_are_built_after_its_data() {
+    let cluster = Cluster::new("copies", 2).await;
+    cluster
+        .run_on_all(
+            r#"create table large (id int primary key, kind int, code text not null, tags text[], body text);
+               create index large_plain on large (kind desc nulls last, code) with (fillfactor = 70);
+               create index "Large ""partial""" on large (kind) where kind > 3;
+               create index large_expression on large (lower(code));
+               create index large_tags on large using gin (tags);
+               comment on index large_tags is 'it''s for searches';
+               create unique index large_code on large (code);
+               create index large_clustered on large (kind, id);
+               alter table large cluster on large_clustered;
+               create index large_statistics on large ((kind + 1));
+               alter index large_statistics alter column 1 set statistics 500"#,
+        )
+        .await;
+    cluster
+        .run(
+            1,
+            "insert into large select i, i % 7, 'C' || i, array['a' || i % 10], repeat(md5(i::text), 30)
+               from generate_series(1, 12000) i",
+        )
+        .await;
+    let node = cluster.connect(2).await;
+    let definitions = "select concat_ws(' / ', pg_get_indexdef(indexrelid), indisclustered,
+                                        obj_description(indexrelid, 'pg_class'))
+                         from pg_index where indrelid = 'large'::regclass order by indexrelid::regclass::text";
+    let (before, oids) = (node.column::<String>(definitions).await, index_oids(&node).await);
+    cluster.establish().await;
+    cluster.create_set(1, 1, &[r#""public"."large""#], &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    assert_eq!(node.column::<String>(definitions).await, before);
+    let now = index_oids(&node).await;
+    let anew: Vec<&String> = now.iter().filter(|index| !oids.contains(index)).collect();
+    let names: Vec<&str> = anew
+        .iter()
+        .map(|index| index.split_once(' ').map_or("", |(_, name)| name))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            r#""Large ""partial""""#,
+            "large_expression",
+            "large_plain",
+            "large_tags"
+        ]
+    );
+    cluster.assert_all_equal().await;
+}
+
+async fn index_oids(node: &Connection) -> Vec<String> {
+    node.column(
+        "select indexrelid::oid || ' ' || indexrelid::regclass::text from pg_index
+          where indrelid = 'large'::regclass order by indexrelid::regclass::text",
+    )
+    .await
 }
