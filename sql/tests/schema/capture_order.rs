@@ -383,11 +383,17 @@ async fn play(connection: &Connection, seed: u64) -> Result<(), String> {
 }
 
 async fn prepared_node(name: &str) -> Connection {
+    // A grant is the server's, and two at once get into each other's way.
+    static GRANT: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     let connection = node(name).await;
     if connection.version().await >= 110_000 {
-        superuser(name)
-            .await
-            .run("grant pg_execute_server_program to keeper")
+        GRANT
+            .get_or_init(|| async {
+                superuser(name)
+                    .await
+                    .run("grant pg_execute_server_program to keeper")
+                    .await;
+            })
             .await;
     }
     connection.run(REPLAY).await;
