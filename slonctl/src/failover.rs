@@ -22,7 +22,7 @@ use crate::stop::Stop;
 use crate::verify::{self, Extent};
 use crate::view::{ClusterView, SetStanding};
 
-use candidates::{Candidate, candidates};
+use candidates::{Candidate, candidates, has_survivor};
 
 /// Options of `slonctl failover`.
 #[derive(Debug, Clone, Args)]
@@ -347,9 +347,16 @@ async fn finish(
     plan: &Plan,
     hooks_good: bool,
 ) -> Exit {
+    // Of a set that is lost nothing can be proved.
+    let kept: Vec<SetStanding> = plan
+        .sets
+        .iter()
+        .filter(|set| has_survivor(set, &plan.failed))
+        .cloned()
+        .collect();
     let proof = Proof {
         view,
-        sets: &plan.sets,
+        sets: &kept,
         old: None,
         new: plan.new,
         settle: arguments.settle,

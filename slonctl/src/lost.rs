@@ -3,6 +3,7 @@
 mod former;
 mod writing;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::{ArgGroup, Args};
@@ -107,11 +108,18 @@ pub(crate) struct Losses<'a> {
     cluster: &'a Cluster,
     node: i32,
     failed: &'a Session,
-    /// A node with the sets as they are now, and its number.
-    survivor: Option<(i32, &'a Session)>,
-    /// Where that node's own changes begin.
-    takeover: Option<Takeover>,
+    /// By set: who has it as it is now. The sets of a failed node may have different origins since.
+    survivors: BTreeMap<i32, Survivor<'a>>,
     pub(crate) failover: Failover,
+}
+
+/// A node that has a set.
+#[derive(Debug, Clone)]
+struct Survivor<'a> {
+    node: i32,
+    session: &'a Session,
+    /// Where its own changes begin.
+    takeover: Option<Takeover>,
 }
 
 /// Lists what is lost: 0 if nothing is, 8 if something is.
@@ -166,23 +174,35 @@ impl<'a> Losses<'a> {
         if view.outcast(node).is_none() {
             return Err(LostError::Rejoined(node));
         }
-        let standing = view.sets().into_iter().find(|set| failover.sets.contains(&set.id));
-        let survivor = [standing.map(|set| set.origin), Some(failover.successor)]
-            .into_iter()
-            .flatten()
-            .find_map(|survivor| Some((survivor, view.node(survivor)?.session()?)));
-        let takeover = survivor.and_then(|(survivor, _)| {
-            let (_, own) = remembered
-                .into_iter()
-                .find(|(node, own)| *node == survivor && own.seqno == failover.seqno)?;
-            own.takeover
-        });
+        let mut survivors = BTreeMap::new();
+        for set in view.sets().into_iter().filter(|set| failover.sets.contains(&set.id)) {
+            // Only who has the set can be asked: elsewhere tables of the same names may hold anything.
+            let receivers = set
+                .subscriptions
+                .iter()
+                .filter(|own| own.active)
+                .map(|own| own.receiver);
+            let survivor = std::iter::once(set.origin)
+                .chain(receivers)
+                .filter(|survivor| *survivor != node)
+                .find_map(|survivor| Some((survivor, view.node(survivor)?.session()?)));
+            if let Some((survivor, session)) = survivor {
+                let own = remembered
+                    .iter()
+                    .find(|(node, own)| *node == survivor && own.seqno == failover.seqno);
+                let survivor = Survivor {
+                    node: survivor,
+                    session,
+                    takeover: own.and_then(|(_, own)| own.takeover.clone()),
+                };
+                survivors.insert(set.id, survivor);
+            }
+        }
         Ok(Self {
             cluster: &view.cluster,
             node,
             failed,
-            survivor,
-            takeover,
+            survivors,
             failover,
         })
     }
@@ -194,8 +214,9 @@ impl<'a> Losses<'a> {
             .batch_execute("begin isolation level repeatable read read only")
             .await
             .map_err(on_failed)?;
-        if let Some((survivor, session)) = self.survivor {
-            let failed = LostError::database(survivor, "reading current values");
+        let sessions: BTreeMap<i32, &Session> = self.survivors.values().map(|one| (one.node, one.session)).collect();
+        for (survivor, session) in &sessions {
+            let failed = LostError::database(*survivor, "reading current values");
             session
                 .batch_execute("begin isolation level repeatable read read only")
                 .await
@@ -205,7 +226,7 @@ impl<'a> Losses<'a> {
         let outcome = self.write_in_transactions(outputs).await;
         // The sessions stay in use whatever came of it.
         let _ = self.failed.batch_execute("rollback").await;
-        if let Some((_, session)) = self.survivor {
+        for session in sessions.values() {
             let _ = session.batch_execute("rollback").await;
         }
         outcome
@@ -230,7 +251,6 @@ impl<'a> Losses<'a> {
             changes: transactions.iter().map(|transaction| transaction.changes).sum(),
             sequences: sequences.len(),
         };
-        let survivor = self.survivor.map(|(node, _)| node);
         if outputs.is_empty() {
             return Ok(summary);
         }
@@ -240,7 +260,7 @@ impl<'a> Losses<'a> {
         let tables = lost::tables(self.failed, self.failed.server_version(), self.cluster, snapshot, sets)
             .await
             .map_err(on_failed)?;
-        let mut rows = Follower::new(tables, self.survivor, self.takeover.as_ref())?;
+        let mut rows = Follower::new(tables, &self.survivors)?;
         let changes = lost::changes(self.failed, self.cluster, snapshot, sets, &transactions)
             .await
             .map_err(on_failed)?;
@@ -252,6 +272,7 @@ impl<'a> Losses<'a> {
             }
             while let Some((_, change)) = next.take_if(|(of, _)| *of == place) {
                 let judged = rows.take(&change).await?;
+                let survivor = rows.survivor(&change).map(|survivor| survivor.node);
                 for (form, out) in &mut *outputs {
                     form.change(out, &change, rows.table(&change), survivor, &judged)?;
                 }
@@ -262,17 +283,16 @@ impl<'a> Losses<'a> {
             }
         }
         for (form, out) in outputs {
-            form.sequences(out, self.node, survivor, &sequences)?;
+            form.sequences(out, self.node, &sequences)?;
         }
         Ok(summary)
     }
 
-    async fn sequences(&self) -> Result<Vec<LostSequence>, LostError> {
-        let Some((survivor, session)) = self.survivor else {
-            return Ok(Vec::new());
-        };
+    /// Sequences that are further on the failed node than on a survivor, and on which.
+    async fn sequences(&self) -> Result<Vec<(i32, LostSequence)>, LostError> {
         let mut differing = Vec::new();
-        for set in &self.failover.sets {
+        for (set, Survivor { node, session, .. }) in &self.survivors {
+            let survivor = *node;
             let there = copy::sequences(self.failed, self.cluster, *set)
                 .await
                 .map_err(LostError::database(self.node, "reading its sequences"))?;
@@ -292,15 +312,16 @@ impl<'a> Losses<'a> {
             let now = copy::sequence_values(session, &common)
                 .await
                 .map_err(LostError::database(survivor, "reading sequences"))?;
-            for ((sequence, failed), survivor) in common.into_iter().zip(failed).zip(now) {
+            for ((sequence, failed), value) in common.into_iter().zip(failed).zip(now) {
                 // A value behind the survivor's is no loss.
-                if failed > survivor {
-                    differing.push(LostSequence {
+                if failed > value {
+                    let sequence = LostSequence {
                         name: sequence.qualified(),
                         id: sequence.id,
                         failed,
-                        survivor,
-                    });
+                        survivor: value,
+                    };
+                    differing.push((survivor, sequence));
                 }
             }
         }

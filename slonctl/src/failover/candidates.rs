@@ -59,6 +59,9 @@ impl Candidate {
 
 /// All survivors, the best first.
 pub(super) fn candidates(view: &ClusterView, failed: &[i32], sets: &[SetStanding]) -> Vec<Candidate> {
+    // A set that no survivor has is lost with its origin, whoever takes over; if none has any, nobody can.
+    let kept: Vec<SetStanding> = sets.iter().filter(|set| has_survivor(set, failed)).cloned().collect();
+    let sets = if kept.is_empty() { sets } else { &kept };
     let mut found: Vec<Candidate> = view
         .nodes
         .values()
@@ -82,6 +85,11 @@ pub(super) fn candidates(view: &ClusterView, failed: &[i32], sets: &[SetStanding
         )
     });
     found
+}
+
+/// Whether anybody who stays subscribes to the set.
+pub(super) fn has_survivor(set: &SetStanding, failed: &[i32]) -> bool {
+    set.subscriptions.iter().any(|own| !failed.contains(&own.receiver))
 }
 
 fn newest(view: &ClusterView, node: i32, failed: &[i32], sets: &[SetStanding]) -> Vec<(i32, Option<(i64, f64)>)> {

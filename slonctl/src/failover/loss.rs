@@ -2,12 +2,19 @@
 
 use trunkline_sql::operator;
 
+use super::candidates::has_survivor;
 use crate::console::age;
 use crate::view::{ClusterView, SetStanding};
 
 /// One line per lost origin, and more where it can still be asked.
 pub(super) async fn estimate(view: &ClusterView, failed: &[i32], sets: &[SetStanding]) -> Vec<String> {
     let mut lines = Vec::new();
+    for set in sets.iter().filter(|set| !has_survivor(set, failed)) {
+        lines.push(format!(
+            "set {} of node {} has no subscriber among the survivors: its tables are lost to the cluster, the empty set goes along",
+            set.id, set.origin
+        ));
+    }
     for origin in failed {
         let ids: Vec<i32> = sets
             .iter()

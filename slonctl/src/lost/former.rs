@@ -4,18 +4,17 @@
 //! change of a key is what a survivor has, unless the survivor has written it since; before a later one it is what the former
 //! lost change made of it. Where neither can be known, it is said why, and nothing is guessed.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use serde::{Deserialize, Serialize};
-use trunkline_sql::Session;
 use trunkline_sql::equality::TableShape;
-use trunkline_sql::lost::{ChangeKind, LostChange, SurvivorRow, SurvivorTable, Takeover, Values};
+use trunkline_sql::lost::{ChangeKind, LostChange, SurvivorRow, SurvivorTable, Values};
 
-use super::LostError;
+use super::{LostError, Survivor};
 
 /// Why values of before are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,8 +92,7 @@ enum RowState {
 pub(super) struct Follower<'a> {
     /// The tables as the failed node has them, by `tab_id`.
     failed: HashMap<i32, TableShape>,
-    survivor: Option<(i32, &'a Session)>,
-    takeover: Option<&'a Takeover>,
+    survivors: &'a BTreeMap<i32, Survivor<'a>>,
     tables: HashMap<i32, Option<SurvivorTable>>,
     /// Number of the last truncation of each table that was truncated. Nothing that was known of a table's rows counts behind it.
     truncated: HashMap<i32, u64>,
@@ -108,19 +106,22 @@ pub(super) struct Follower<'a> {
 impl<'a> Follower<'a> {
     pub(super) fn new(
         failed: HashMap<i32, TableShape>,
-        survivor: Option<(i32, &'a Session)>,
-        takeover: Option<&'a Takeover>,
+        survivors: &'a BTreeMap<i32, Survivor<'a>>,
     ) -> io::Result<Self> {
         Ok(Self {
             failed,
-            survivor,
-            takeover,
+            survivors,
             tables: HashMap::new(),
             truncated: HashMap::new(),
             script: 0,
             barriers: 0,
             rows: Rows::new()?,
         })
+    }
+
+    /// Who is asked about the row of a change; None: nobody has its set.
+    pub(super) fn survivor(&self, change: &LostChange) -> Option<&'a Survivor<'a>> {
+        self.survivors.get(&change.set?)
     }
 
     /// The survivor's table that a change is about, if it has been asked for.
@@ -147,13 +148,14 @@ impl<'a> Follower<'a> {
             return Ok(nothing(None));
         }
         self.learn_table(table, change).await?;
-        let Some((survivor, session)) = self.survivor else {
+        let Some(survivor) = self.survivor(change) else {
             return Ok(nothing(Some(Unknown::NoSurvivor)));
         };
+        let (session, takeover) = (survivor.session, survivor.takeover.as_ref());
         let Some(Some(known)) = self.tables.get(&table) else {
             return Ok(nothing(Some(Unknown::NoTable)));
         };
-        let asked = LostError::database(survivor, "reading current values");
+        let asked = LostError::database(survivor.node, "reading current values");
         let key = match change.kind {
             ChangeKind::Insert => known.key_of(&change.new),
             _ => known.key_of(&change.key),
@@ -162,7 +164,7 @@ impl<'a> Follower<'a> {
             return Ok(nothing(Some(Unknown::NoTable)));
         };
         let key = known.key_text(session, key).await.map_err(asked)?;
-        let now = known.row(session, &key, self.takeover).await.map_err(asked)?;
+        let now = known.row(session, &key, takeover).await.map_err(asked)?;
         let new_key = match change.kind {
             ChangeKind::Update => known.key_of(&overlaid(change.key.clone(), &change.new)),
             _ => None,
@@ -176,7 +178,7 @@ impl<'a> Follower<'a> {
         let before = self.before(table, known, followed, now.as_ref());
         let (old, mut unknown, mut after) = applied(change, before, now.is_some());
         if let Some(new_key) = new_key {
-            let there = known.row(session, &new_key, self.takeover).await.map_err(asked)?;
+            let there = known.row(session, &new_key, takeover).await.map_err(asked)?;
             let followed = self.rows.get(table, &new_key)?;
             if self.before(table, known, followed, there.as_ref()).has_row() {
                 unknown = Some(Unknown::Unexplained);
@@ -196,15 +198,16 @@ impl<'a> Follower<'a> {
     }
 
     async fn learn_table(&mut self, table: i32, change: &LostChange) -> Result<(), LostError> {
+        let Some(survivor) = self.survivor(change) else {
+            return Ok(());
+        };
         let Entry::Vacant(entry) = self.tables.entry(table) else {
             return Ok(());
         };
-        let Some((survivor, session)) = self.survivor else {
-            return Ok(());
-        };
+        let session = survivor.session;
         let found = SurvivorTable::read(session, session.server_version(), change, self.failed.get(&table))
             .await
-            .map_err(LostError::database(survivor, "reading its tables"))?;
+            .map_err(LostError::database(survivor.node, "reading its tables"))?;
         entry.insert(found);
         Ok(())
     }

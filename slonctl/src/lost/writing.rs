@@ -145,24 +145,18 @@ impl Form {
         }
     }
 
-    pub(super) fn sequences(
-        self,
-        out: &mut impl Write,
-        node: i32,
-        survivor: Option<i32>,
-        sequences: &[LostSequence],
-    ) -> Result<()> {
+    pub(super) fn sequences(self, out: &mut impl Write, node: i32, sequences: &[(i32, LostSequence)]) -> Result<()> {
         if !sequences.is_empty() && self != Self::Json {
             writeln!(out)?;
         }
-        for sequence in sequences {
+        for (survivor, sequence) in sequences {
             let LostSequence {
                 name,
                 id,
                 failed,
                 survivor: here,
             } = sequence;
-            let place = survivor.map_or_else(String::new, |node| format!(" on node {node}"));
+            let place = format!(" on node {survivor}");
             match self {
                 Self::Table => writeln!(
                     out,

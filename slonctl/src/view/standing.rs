@@ -126,9 +126,14 @@ impl ClusterView {
     fn settle(&self, id: i32, claims: &[(&NodeFacts, i32)]) -> Option<SetStanding> {
         let count = |origin: i32| claims.iter().filter(|(_, claimed)| *claimed == origin).count();
         let news = |facts: &NodeFacts| facts.events.iter().map(|events| events.newest).max().unwrap_or(0);
+        // Who does not subscribe to it knows of the set, and nothing of its tables.
+        let has_it = |facts: &NodeFacts| {
+            let mut sets = facts.sets.iter().filter(|set| set.id == id);
+            sets.any(|set| set.tables + set.sequences > 0)
+        };
         let (facts, origin) = claims
             .iter()
-            .max_by_key(|(facts, origin)| (facts.local == *origin, count(*origin), news(facts)))?;
+            .max_by_key(|(facts, origin)| (facts.local == *origin, count(*origin), has_it(facts), news(facts)))?;
         let set = facts.sets.iter().find(|set| set.id == id)?;
         let subscriptions = facts
             .subscriptions

@@ -283,3 +283,73 @@ async fn a_long_list_of_lost_changes_is_read_to_its_end() {
     let unknown = lines.iter().filter(|line| line["old_unknown"].is_string()).count();
     assert_eq!(unknown, 0);
 }
+
+/// The sets of a failed node may have different origins by the time its losses are read, and a set that nobody has goes with it.
+#[tokio::test]
+async fn losses_of_each_set_are_compared_with_a_node_that_has_it() {
+    let cluster = Cluster::new("losses_sets", 3).await;
+    cluster
+        .run_on_all(
+            "create table first (id int primary key, v text); create table second (id int primary key, v text);
+             create table nobodys (id int primary key); create sequence counter",
+        )
+        .await;
+    cluster
+        .run(
+            1,
+            "insert into first values (1, 'v'); insert into second values (1, 'v'), (2, 'v')",
+        )
+        .await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &[r#""public"."first""#], &[]).await;
+    cluster
+        .create_set(2, 1, &[r#""public"."second""#], &[r#""public"."counter""#])
+        .await;
+    for (set, receiver) in [(1, 2), (1, 3), (2, 2)] {
+        cluster.subscribe(set, 1, 1, receiver).await;
+    }
+    // Node 3 has a table of the second set's name, and nothing to do with the set.
+    cluster
+        .run(3, "insert into second values (1, 'stale'), (2, 'stale'), (3, 'stale')")
+        .await;
+    cluster.create_set(9, 1, &[r#""public"."nobodys""#], &[]).await;
+    cluster.caught_up().await;
+    cluster.kill_slon(1);
+    cluster
+        .run(
+            1,
+            "update first set v = 'lost' where id = 1; update second set v = 'lost' where id = 1;
+             update second set v = 'lost' where id = 2; insert into second values (3, 'lost'); select setval('counter', 70)",
+        )
+        .await;
+    cluster
+        .slonctl_from(2, &["failover", "--failed", "1", "--to", "2", "--although-alive", "-f"])
+        .await
+        .exits(0)
+        .says("set 9 of node 1 has no subscriber among the survivors: its tables are lost to the cluster")
+        .says("done: the origin of set");
+    cluster.run(2, "update second set v = 'since' where id = 2").await;
+    cluster
+        .slonctl_from(2, &["switch", "--set", "1", "--to", "3", "-f"])
+        .await
+        .exits(0);
+
+    let arguments = ["--conninfo", &cluster.node(1).conninfo, "--json", "lost", "--node", "1"];
+    let run = cluster.slonctl_from(2, &arguments).await.exits(8);
+    let lines = run.json();
+    let changes: Vec<String> = lines.iter().filter_map(told).collect();
+    assert_eq!(
+        changes,
+        [
+            "update id=1: v=v -> v=lost",
+            "update id=1: v=v -> v=lost",
+            "update id=2: - -> v=lost [changed since on node 2]",
+            "insert -: - -> id=3 v=lost",
+        ],
+        "{}",
+        run.transcript()
+    );
+    let sequences: Vec<&serde_json::Value> = lines.iter().filter(|line| line["sequence"].is_string()).collect();
+    assert_eq!(sequences.len(), 1, "{}", run.transcript());
+    assert_eq!(sequences[0]["failed"], 70, "{}", run.transcript());
+}
