@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use trunkline_slonctl::throwaway::signal;
 
-use crate::{Cluster, program};
+use crate::{Cluster, PATIENCE, program, wait_until};
 
 /// Longest run; what hangs longer is killed and reported.
 const SLONCTL_TIME: Duration = Duration::from_secs(120);
@@ -142,9 +142,34 @@ pub async fn run_slonctl(arguments: &[&str]) -> SlonctlRun {
 impl Cluster {
     /// Runs `slonctl` on this cluster, which it finds from node `id`.
     pub async fn slonctl_from(&self, id: i32, arguments: &[&str]) -> SlonctlRun {
-        let mut all = vec!["--cluster", self.name().name(), "--conninfo", &self.node(id).conninfo];
+        self.slonctl_of(&[id], arguments).await
+    }
+
+    /// The same, told how to reach these nodes: those that were given up are not found from the others.
+    pub async fn slonctl_of(&self, ids: &[i32], arguments: &[&str]) -> SlonctlRun {
+        let mut all = vec!["--cluster", self.name().name()];
+        for id in ids {
+            all.extend(["--conninfo", &self.node(*id).conninfo]);
+        }
         all.extend(arguments);
         run_slonctl(&all).await
+    }
+
+    /// Starts the slon of a node that is taken back once it has the cluster's configuration: takes `origin` for the origin of all sets.
+    pub async fn start_slon_when_returned(&self, id: i32, origin: i32) {
+        let node = self.connect(id).await;
+        let sql = self.sql("select coalesce(array_agg(distinct set_origin), '{}') from @NAMESPACE@.sl_set");
+        let what = format!("node {id} takes node {origin} for the origin of all sets");
+        wait_until(&what, PATIENCE, async || {
+            let origins: Vec<i32> = node.value(&sql).await;
+            if origins == [origin] {
+                Ok(())
+            } else {
+                Err(format!("it takes nodes {origins:?}"))
+            }
+        })
+        .await;
+        self.start_slon(id);
     }
 
     /// A configuration file for `slonctl` with all nodes, and hooks given as (node, event, command).

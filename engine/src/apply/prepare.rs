@@ -21,10 +21,6 @@ const FEW_ROWS: usize = 12;
 /// Rows from which on COPY is cheaper than an INSERT from arrays.
 const COPY_FROM_ROWS: usize = 50;
 
-/// Bytes of new rows from which on COPY takes less memory, however few they are: it goes in pieces, while a parameter is held
-/// whole by everybody it passes through.
-const COPY_FROM_BYTES: usize = 1024 * 1024;
-
 /// Most rows of one statement, which bounds its parameters together with the size of a chunk.
 const ROWS_PER_STATEMENT: usize = 5_000;
 
@@ -133,8 +129,7 @@ impl Prepared {
     fn stretch(&mut self, rows: &[LogRow], range: Range<usize>, tables: &Tables) -> Option<Work> {
         let mut slots: Vec<TableRows<'_>> = Vec::new();
         let mut index: HashMap<TableName<'_>, usize> = HashMap::new();
-        let few =
-            range.len() <= FEW_ROWS && rows[range.clone()].iter().map(LogRow::size).sum::<usize>() < COPY_FROM_BYTES;
+        let few = range.len() <= FEW_ROWS;
         let mut watched = false;
         let mut last = usize::MAX;
         for at in range {
@@ -275,7 +270,7 @@ fn steps(relation: &Relation, mut net: Net<'_>) -> Result<Vec<Step>, NotAnIntege
     for group in &net.inserts {
         if group.columns.is_empty() {
             steps.push(Step::Defaults(group.rows.len()));
-        } else if group.rows.len() >= COPY_FROM_ROWS || bytes_of(&net, group) >= COPY_FROM_BYTES {
+        } else if group.rows.len() >= COPY_FROM_ROWS {
             steps.push(Step::Copy {
                 columns: group.columns.clone(),
                 messages: copy_lines(&net, group),
@@ -360,12 +355,6 @@ fn encode_keys(
     Ok(())
 }
 
-/// Size of the values of new rows.
-fn bytes_of(net: &Net<'_>, group: &Group) -> usize {
-    let values = group.rows.iter().flat_map(|row| net.values(group, *row));
-    values.map(|value| value.map_or(0, <[u8]>::len)).sum()
-}
-
 /// The lines of a COPY, cut into messages.
 fn copy_lines(net: &Net<'_>, group: &Group) -> Vec<Bytes> {
     let mut messages = Vec::new();
@@ -380,19 +369,11 @@ fn copy_lines(net: &Net<'_>, group: &Group) -> Vec<Bytes> {
         buffer.put_u8(b'\n');
         if buffer.len() >= COPY_MESSAGE {
             let full = std::mem::replace(&mut buffer, BytesMut::with_capacity(COPY_MESSAGE + 4096));
-            pieces(full.freeze(), &mut messages);
+            messages.push(full.freeze());
         }
     }
     if !buffer.is_empty() {
-        pieces(buffer.freeze(), &mut messages);
+        messages.push(buffer.freeze());
     }
     messages
-}
-
-/// A long line goes in pieces: the connection's own buffer grows to the largest message and stays so.
-fn pieces(mut lines: Bytes, messages: &mut Vec<Bytes>) {
-    while lines.len() > 2 * COPY_MESSAGE {
-        messages.push(lines.split_to(COPY_MESSAGE));
-    }
-    messages.push(lines);
 }

@@ -151,18 +151,12 @@ async fn read(
             drop(permit.split(expected - size));
         }
         expected = size.max(CHUNK_BYTES);
-        let (rows, prepared) = if size > CHUNK_BYTES + CHUNK_BYTES / 2 {
-            // Long rows: what they ask for is quickly worked out once it is their turn, and would lie here as long as they do.
-            (rows, None)
-        } else {
-            let tables = Arc::clone(&tables.borrow());
-            let work = tokio::task::spawn_blocking(move || {
-                let prepared = Prepared::new(&rows, &tables);
-                (rows, prepared)
-            });
-            let Ok(worked_out) = work.await else { return };
-            worked_out
-        };
+        let tables = Arc::clone(&tables.borrow());
+        let work = tokio::task::spawn_blocking(move || {
+            let prepared = Prepared::new(&rows, &tables);
+            (rows, prepared)
+        });
+        let Ok((rows, prepared)) = work.await else { return };
         let rows = Arc::new(Rows {
             rows,
             _room: Some(permit),

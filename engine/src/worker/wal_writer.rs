@@ -4,7 +4,7 @@
 //! buffers (16 MB at most by default) are full long before, and then the sessions write and flush them themselves, one
 //! at a time, with everybody else waiting. An asynchronous commit wakes the WAL writer as soon as a megabyte is to be
 //! flushed; so a session of its own makes a small one every few milliseconds as long as a long window or a copy is
-//! stored. A fifth of the time of a backlog is won by it, see docs/src/internals.
+//! stored: up to a fifth of a backlog's rate, see docs/src/internals.md. Each of them takes a transaction number.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,7 @@
 //!
 //! On servers of their own: the original's `lock set` waits for every older transaction of a server.
 
-use trunkline_tests::{
-    Cluster, GenuineSlony, PATIENCE, genuine_slony, run_slonctl, run_slonik, shared_throwaway, wait_until,
-};
+use trunkline_tests::{Cluster, GenuineSlony, genuine_slony, run_slonik, shared_throwaway};
 
 /// The real slon polls in seconds; these options make it as quick as it can be.
 const QUICK: [&str; 6] = ["-s", "100", "-t", "1000", "-g", "10"];
@@ -122,15 +120,7 @@ async fn a_node_of_the_real_slony_is_failed_over_and_comes_back_as_ours() {
         .says("done: the origin of set 1 is node 2");
     cluster.lose(1);
     cluster.server(1).start().unwrap_or_else(|error| panic!("{error}"));
-    let both = [
-        "--cluster",
-        cluster.name().name(),
-        "--conninfo",
-        &cluster.node(2).conninfo,
-        "--conninfo",
-        &cluster.node(1).conninfo,
-    ];
-    let slonctl = async |arguments: &[&str]| run_slonctl(&[&both[..], arguments].concat()).await;
+    let slonctl = async |arguments: &[&str]| cluster.slonctl_of(&[2, 1], arguments).await;
     slonctl(&["status"]).await.exits(0).says("OUTCAST");
     slonctl(&["check"]).await.exits(2).says("node 1");
     slonctl(&["lost", "--node", "1"])
@@ -145,18 +135,7 @@ async fn a_node_of_the_real_slony_is_failed_over_and_comes_back_as_ours() {
     let rejoin = ["rejoin", "--node", "1", "--save", save.to_str().expect("UTF-8")];
     slonctl(&rejoin).await.exits(3).says("update functions (id = 1);");
     cluster.slonik("update functions (id = 1);\n").await.succeeds();
-    let started = async {
-        let node = cluster.connect(1).await;
-        wait_until("node 1 takes node 2 for the origin of set 1", PATIENCE, async || {
-            let origin: i32 = node
-                .value(&cluster.sql("select set_origin from @NAMESPACE@.sl_set"))
-                .await;
-            if origin == 2 { Ok(()) } else { Err(origin.to_string()) }
-        })
-        .await;
-        cluster.start_slon(1);
-    };
-    let (run, ()) = tokio::join!(slonctl(&rejoin), started);
+    let (run, ()) = tokio::join!(slonctl(&rejoin), cluster.start_slon_when_returned(1, 2));
     run.exits(0).says("has rejoined: it receives set 1");
     cluster.regain(1);
     cluster.run(2, "insert into item values (2000, 'after')").await;

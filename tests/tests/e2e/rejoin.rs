@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use trunkline_tests::{
-    Cluster, PATIENCE, SlonctlRun, Writers, program, run_slonctl, run_slonik, shared_throwaway, slonik_string,
-    test_seed, wait_until,
+    Cluster, PATIENCE, SlonctlRun, Writers, program, run_slonik, shared_throwaway, slonik_string, test_seed, wait_until,
 };
 
 /// Nodes 1 to 3, set 1 from node 1 to both others.
@@ -26,33 +25,7 @@ async fn three_nodes(test: &str) -> Cluster {
 
 /// Runs slonctl, which is told how to reach nodes 2 and 1.
 async fn slonctl(cluster: &Cluster, arguments: &[&str]) -> SlonctlRun {
-    let mut all = vec![
-        "--cluster",
-        cluster.name().name(),
-        "--conninfo",
-        &cluster.node(2).conninfo,
-        "--conninfo",
-        &cluster.node(1).conninfo,
-    ];
-    all.extend(arguments);
-    run_slonctl(&all).await
-}
-
-/// Starts the slon of node 1 once the node has the cluster's configuration.
-async fn start_slon_when_returned(cluster: &Cluster) {
-    let node = cluster.connect(1).await;
-    wait_until("node 1 takes node 2 for the origin of set 1", PATIENCE, async || {
-        let origin: i32 = node
-            .value(&cluster.sql("select set_origin from @NAMESPACE@.sl_set"))
-            .await;
-        if origin == 2 {
-            Ok(())
-        } else {
-            Err(format!("it takes node {origin}"))
-        }
-    })
-    .await;
-    cluster.start_slon(1);
+    cluster.slonctl_of(&[2, 1], arguments).await
 }
 
 /// Ids of the rows of `journal` that a file of lost transactions inserts.
@@ -136,7 +109,7 @@ async fn a_failed_origin_lists_what_it_alone_had_and_comes_back_without_a_copy()
     let saved = directory("rejoin_exact");
     let save = saved.to_str().unwrap();
     let arguments = ["rejoin", "--node", "1", "--save", save];
-    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), start_slon_when_returned(&cluster));
+    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), cluster.start_slon_when_returned(1, 2));
     run.exits(0).says("has rejoined: it receives set 1");
     assert_eq!(lost_ids(&saved_lines(&saved)).len(), 1);
     cluster.assert_all_equal().await;
@@ -185,7 +158,7 @@ async fn writers_on_a_failed_origin_lose_nothing_unlisted_and_rejoin_may_be_inte
         let _ = tokio::time::timeout(time, slonctl(&cluster, &arguments)).await;
     }
     let arguments = ["rejoin", "--node", "1", "--save", save, "--end-writers"];
-    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), start_slon_when_returned(&cluster));
+    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), cluster.start_slon_when_returned(1, 2));
     run.exits(0);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let outcome = writers.finish().await;

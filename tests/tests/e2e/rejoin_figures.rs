@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use trunkline_tests::{Cluster, PATIENCE, run_slonctl, shared_throwaway, wait_until};
+use trunkline_tests::{Cluster, shared_throwaway};
 
 /// Megabytes of the table.
 const SIZE_VARIABLE: &str = "TRUNKLINE_TEST_REJOIN_MB";
@@ -73,31 +73,11 @@ async fn compare(test: &str, key: &str, of: &str) {
 
     let saved = shared_throwaway().path().join(test);
     std::fs::create_dir_all(&saved).unwrap();
-    let arguments = [
-        "--cluster",
-        cluster.name().name(),
-        "--conninfo",
-        &cluster.node(2).conninfo,
-        "--conninfo",
-        &cluster.node(1).conninfo,
-        "rejoin",
-        "--node",
-        "1",
-        "--save",
-        saved.to_str().unwrap(),
-    ];
-    let slon = async {
-        let node = cluster.connect(1).await;
-        wait_until("node 1 takes node 2 for the origin of set 1", PATIENCE, async || {
-            let origin: i32 = node
-                .value(&cluster.sql("select set_origin from @NAMESPACE@.sl_set"))
-                .await;
-            if origin == 2 { Ok(()) } else { Err(origin.to_string()) }
-        })
-        .await;
-        cluster.start_slon(1);
-    };
-    let (run, ()) = tokio::join!(async { run_slonctl(&arguments).await.exits(0) }, slon);
+    let arguments = ["rejoin", "--node", "1", "--save", saved.to_str().unwrap()];
+    let (run, ()) = tokio::join!(
+        async { cluster.slonctl_of(&[2, 1], &arguments).await.exits(0) },
+        cluster.start_slon_when_returned(1, 2)
+    );
     println!("{}", run.transcript());
     let rejoin = (run.elapsed.as_secs_f64(), last_copy(&cluster));
 
