@@ -234,7 +234,8 @@ pub(crate) async fn accepts_writes(view: &ClusterView, sets: &[SetStanding], nod
     holds
 }
 
-fn tell(console: &Console, node: i32, holds: bool, text: &str) -> bool {
+/// Says whether something holds, as `proved` or `NOT PROVED`; passes it on.
+pub(crate) fn tell(console: &Console, node: i32, holds: bool, text: &str) -> bool {
     let (kind, word) = if holds {
         ("proof", "proved")
     } else {

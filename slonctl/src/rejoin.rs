@@ -3,9 +3,13 @@
 //! Every step looks at what is there before it acts, so the command can be interrupted anywhere and run again. Writers are
 //! kept out of the node from the first step to the last: by the fence, then by the triggers of a subscriber. The data come
 //! with the ordinary events of a subscription; the node's own slon copies what differs, see `tl_keep_rows`.
+//!
+//! While the logs of both nodes still have all changes since the failover, slon looks only at the rows they name, and every row is
+//! compared when the node has joined: nobody waits for that, and what was written past the logs is found as well.
 
 mod course;
 mod gone;
+mod proof;
 mod saved;
 
 use std::path::PathBuf;
@@ -20,11 +24,13 @@ use crate::console::{Console, milliseconds};
 use crate::duration;
 use crate::exit::Exit;
 use crate::lost::LostError;
+use crate::verify::{self, Extent};
 use crate::view::{ClusterView, DiscoveryError};
 use course::Course;
 
 /// Options of `slonctl rejoin`.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct RejoinArguments {
     /// The node that comes back. Give its `--conninfo` beside that of a node of the cluster.
     #[arg(long, value_name = "NODE")]
@@ -32,6 +38,13 @@ pub(crate) struct RejoinArguments {
     /// Copy all rows instead of comparing and transferring what differs.
     #[arg(long)]
     pub(crate) full: bool,
+    /// Compare every row before joining the stream, also where the logs of both nodes name those that may differ.
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) every_row: bool,
+    /// How much of the node's tables is compared with the origins' when it has joined: `all`, `none`, or what can be compared
+    /// in this time, small tables first. Rows that differ are made equal.
+    #[arg(long, value_name = "TIME|all|none", default_value = "10s", value_parser = verify::parse_extent)]
+    pub(crate) verify: Extent,
     /// Directory in which the node's lost transactions are saved; files there are never overwritten.
     #[arg(long, value_name = "DIRECTORY", default_value = ".")]
     pub(crate) save: PathBuf,
@@ -195,10 +208,14 @@ struct Rejoined {
     lost_transactions: usize,
     /// Files they were saved to by this run.
     saved: Vec<PathBuf>,
+    /// How long it took to join.
     seconds: f64,
+    /// Whether nothing differs of what was compared then.
+    equal: bool,
 }
 
-/// Takes the node back: 0 when it has joined the stream, 3 if refused before anything was done, 6 if it must be run again.
+/// Takes the node back: 0 when it has joined the stream, 3 if refused before anything was done, 6 if it must be run again, 8 if it has
+/// joined and rows differ all the same, or could not be compared.
 pub(crate) async fn run(
     arguments: &RejoinArguments,
     console: &Console,
@@ -222,28 +239,29 @@ pub(crate) async fn run(
     course.await_daemon().await?;
     let sets = course.subscribe().await?;
     course.await_copies(&sets).await?;
-    let rejoined = Rejoined {
+    let mut rejoined = Rejoined {
         node: arguments.node,
         sets,
         lost_transactions: course.lost,
-        saved: course.saved,
+        saved: std::mem::take(&mut course.saved),
         seconds: milliseconds(console.elapsed()),
+        equal: false,
     };
-    console.document(&rejoined);
     console.step(
         Some(arguments.node),
         &format!(
-            "has rejoined: it receives {} after {:.1} s; `slonctl verify --node {}` compares every row",
+            "has rejoined: it receives {} after {:.1} s",
             if rejoined.sets.is_empty() {
                 "no set".to_owned()
             } else {
                 format!("set {}", list(&rejoined.sets))
             },
-            rejoined.seconds,
-            arguments.node
+            rejoined.seconds
         ),
     );
-    Ok(Exit::Done)
+    rejoined.equal = course.prove(&rejoined.sets).await;
+    console.document(&rejoined);
+    Ok(if rejoined.equal { Exit::Done } else { Exit::Unproved })
 }
 
 /// `1, 2, 3`.

@@ -21,6 +21,7 @@ pub mod forward;
 pub mod install;
 pub mod log_selection;
 pub mod lost;
+pub mod named_rows;
 pub mod operator;
 pub mod partition;
 mod preflight;

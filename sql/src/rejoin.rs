@@ -2,10 +2,11 @@
 
 use tokio_postgres::Client;
 
-use crate::Cluster;
 use crate::admin::{Call, Locks};
 use crate::configuration::PathRow;
 use crate::lost::Takeover;
+use crate::named_rows::MOST_LOGGED;
+use crate::{Cluster, quote_literal};
 
 /// A failover as a survivor remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +142,45 @@ pub fn remember_path(cluster: &Cluster, path: &PathRow) -> Call {
 #[must_use]
 pub fn store_path(cluster: &Cluster, path: &PathRow) -> Call {
     Call::store_path(cluster, "storePath", path)
+}
+
+/// The call that has a returning node note which rows of its sets it changed alone, before it forgets its former life; None: its
+/// functions are older than that.
+///
+/// # Errors
+/// Any database error.
+pub async fn note_own_changes(
+    node: &Client,
+    cluster: &Cluster,
+    failover: &Failover,
+) -> Result<Option<Call>, tokio_postgres::Error> {
+    let Some(snapshot) = &failover.snapshot else {
+        return Ok(None);
+    };
+    let function = cluster.sql("@NAMESPACE@.tl_noteOwnChanges(integer[], bigint, text, integer)");
+    let known = "select pg_catalog.to_regprocedure($1::pg_catalog.text) is not null";
+    if !node.query_one(known, &[&function]).await?.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    let sets: Vec<String> = failover.sets.iter().map(ToString::to_string).collect();
+    Ok(Some(Call::statement(cluster.sql(&format!(
+        "select @NAMESPACE@.tl_noteOwnChanges('{{{}}}', {}, {}, {MOST_LOGGED})",
+        sets.join(","),
+        failover.seqno,
+        quote_literal(snapshot)
+    )))))
+}
+
+/// Has the next copies compare every row, whatever was noted.
+///
+/// # Errors
+/// Any database error.
+pub async fn forget_own_changes(node: &Client, cluster: &Cluster) -> Result<(), tokio_postgres::Error> {
+    if has_table(node, cluster, "tl_own_changes").await? {
+        let sql = cluster.sql("delete from @NAMESPACE@.tl_own_changes; delete from @NAMESPACE@.tl_own_change");
+        node.batch_execute(&sql).await?;
+    }
+    Ok(())
 }
 
 /// Has the next copies of the sets keep the rows that are equal.

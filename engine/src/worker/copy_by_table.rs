@@ -141,7 +141,7 @@ impl Worker {
             for job in &batch {
                 if copied.contains(&job.table.id) {
                     progress.begin(job.table);
-                    if self.copy_differences(&local, &provider, job.table).await? {
+                    if self.copy_differences(&local, &provider, job.table, None).await? {
                         progress.end(job.table);
                         continue;
                     }

@@ -209,11 +209,17 @@ impl Worker {
                 request.set,
                 &source.tables,
             );
+            let named = if keeps == Some(true) {
+                self.named_rows(local, request.set, source).await?
+            } else {
+                None
+            };
             let mut jobs = Vec::with_capacity(source.tables.len());
             for (table, computed) in source.tables.iter().zip(computed) {
                 if keeps == Some(true) {
                     progress.begin(table);
-                    if self.copy_differences(local, &source.provider, table).await? {
+                    let done = self.copy_differences(local, &source.provider, table, named.as_ref());
+                    if done.await? {
                         progress.end(table);
                         continue;
                     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use trunkline_sql::admin::{self, Call, Serving};
 use trunkline_sql::configuration::PathRow;
-use trunkline_sql::rejoin::{self, Progress};
+use trunkline_sql::rejoin::{self, Failover, Progress};
 use trunkline_sql::{Session, trouble};
 
 use super::gone::Gone;
@@ -23,10 +23,10 @@ const PROGRESS: Duration = Duration::from_secs(5);
 
 /// A return under way.
 pub(super) struct Course<'a> {
-    arguments: &'a RejoinArguments,
-    console: &'a Console,
-    view: ClusterView,
-    node: i32,
+    pub(super) arguments: &'a RejoinArguments,
+    pub(super) console: &'a Console,
+    pub(super) view: ClusterView,
+    pub(super) node: i32,
     /// The node whose configuration counts, and that makes the events.
     event_node: i32,
     /// Transactions only the node had.
@@ -35,6 +35,8 @@ pub(super) struct Course<'a> {
     pub(super) saved: Vec<PathBuf>,
     /// The node's share of sets that are gone.
     gone: Gone,
+    /// The failover that gave it up, where somebody remembers it.
+    failover: Option<Failover>,
 }
 
 impl<'a> Course<'a> {
@@ -74,6 +76,7 @@ impl<'a> Course<'a> {
             lost: 0,
             saved: Vec::new(),
             gone: Gone::default(),
+            failover: None,
         };
         if !course.is_outside()
             && let Some(set) = course.view.sets().into_iter().find(|set| set.origin == node)
@@ -169,6 +172,8 @@ impl<'a> Course<'a> {
             Err(error) => return Err(error.into()),
         };
         let (summary, files) = saved::save(&losses, &self.arguments.save, self.view.cluster.name(), self.node).await?;
+        let failover = losses.failover.clone();
+        self.failover = Some(failover);
         self.lost = summary.transactions;
         let text = if files.is_empty() {
             "its log holds no transaction that the survivors did not have".to_owned()
@@ -270,7 +275,12 @@ impl<'a> Course<'a> {
             }
         }
         rejoin::begin_with_locks(&there, cluster).await.map_err(on_node)?;
-        let mut calls = admin::return_to_cluster(cluster, &copy, node, &self.gone.follow);
+        let mut calls = Vec::new();
+        if let Some(failover) = self.failover.as_ref().filter(|_| !self.arguments.every_row) {
+            let own = rejoin::note_own_changes(&there, cluster, failover).await;
+            calls.extend(own.map_err(on_node)?);
+        }
+        calls.extend(admin::return_to_cluster(cluster, &copy, node, &self.gone.follow));
         calls.extend(admin::adopt(cluster, &copy, node));
         for path in &paths {
             calls.push(if path.client == node {
@@ -457,6 +467,9 @@ impl<'a> Course<'a> {
             .map_err(failed)?
             .into_iter()
             .collect();
+        if self.arguments.every_row {
+            rejoin::forget_own_changes(&there, cluster).await.map_err(failed)?;
+        }
         let mut sets = Vec::new();
         for set in self.view.sets() {
             if set.subscription(node).is_some() {

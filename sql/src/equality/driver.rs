@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use super::transfer::{AS_BEFORE, BY_INDEX, TransferError, Transferred, equalize, key_texts, rows_of_keys};
-use super::{BucketPlan, Checksum, Dialect, KeyDifference, KeyedHash, ServerFacts, Slice, TableShape};
+use super::{BucketPlan, Checksum, Dialect, KeyDifference, KeyedHash, ServerFacts, Side, Slice, TableShape};
 use super::{differing, match_rows};
 use crate::{error_text, quote_ident};
 
@@ -248,6 +248,26 @@ impl<'a> Comparison<'a> {
             differences = self.confirm(differences).await?;
         }
         Ok((differences, false))
+    }
+
+    /// Looks rows up by key on both sides, through the index; those that differ.
+    ///
+    /// # Errors
+    /// [`EqualityError`].
+    pub async fn look_up(&self, keys: Vec<Vec<String>>) -> Result<Vec<KeyDifference>, EqualityError> {
+        let set = async |party: &Party<'a>, settings| {
+            let done = party.client.batch_execute(settings).await;
+            done.map_err(|source| EqualityError::Database {
+                node: party.node,
+                source,
+            })
+        };
+        try_join(set(&self.source, BY_INDEX), set(&self.target, BY_INDEX)).await?;
+        // Where they are is what is asked.
+        let suspected = keys.into_iter().map(|key| KeyDifference { key, side: Side::Both });
+        let differences = self.confirm(suspected.collect()).await?;
+        try_join(set(&self.source, AS_BEFORE), set(&self.target, AS_BEFORE)).await?;
+        Ok(differences)
     }
 
     /// Looks the keys up on both sides, as they are now in the two transactions, and keeps those that differ.

@@ -91,6 +91,21 @@ create table if not exists @NAMESPACE@.tl_keep_rows (
 );
 comment on table @NAMESPACE@.tl_keep_rows is 'Sets this node had before it failed: their next copy keeps the rows that are equal and transfers the others';
 
+create table if not exists @NAMESPACE@.tl_own_changes (
+    oc_tab_id    pg_catalog.int4 primary key,
+    oc_reloid    pg_catalog.oid not null,
+    oc_seqno     pg_catalog.int8 not null,
+    oc_snapshot  pg_catalog.text not null
+);
+comment on table @NAMESPACE@.tl_own_changes is 'Tables this node had before it failed, of which tl_own_change names every row that it logged and no survivor had';
+comment on column @NAMESPACE@.tl_own_changes.oc_snapshot is 'What the survivors had; with oc_seqno it says which failover it was (fo_snapshot, fo_seqno of tl_failover)';
+
+create table if not exists @NAMESPACE@.tl_own_change (
+    ow_tab_id  pg_catalog.int4,
+    ow_key     pg_catalog.text[]
+);
+comment on table @NAMESPACE@.tl_own_change is 'A row of those tables: values of the key columns in the order of their names';
+
 create table if not exists @NAMESPACE@.tl_copied (
     co_set     pg_catalog.int4 not null,
     co_tab_id  pg_catalog.int4 primary key,

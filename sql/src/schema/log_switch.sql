@@ -6,6 +6,9 @@
 -- reads the status) and hold the lock on it, so it is enough to note the highest one after the switch and to wait until none of up
 -- to there runs: sl_registry key `logswitch.boundary`, reg_int4 the status it belongs to, reg_text the id after the highest.
 -- (The xmax of a snapshot would not do: it is the id after the last *finished* one, and says nothing of those running.)
+--
+-- How far back the log reaches is told by sl_registry key `logswitch.emptied`: all rows of transactions with this id and later are
+-- there. What it will become with the switch that is going on is kept in `logswitch.passing`, reg_int4 the status that belongs to.
 
 -- Starts a switch. Returns 2 if sl_log_2 is written from now on, 1 if sl_log_1. An error while one is going on.
 -- Locks: config lock. Event: none.
@@ -72,8 +75,34 @@ as $trunkline$
     insert into @NAMESPACE@.sl_registry (reg_key, reg_int4, reg_text)
     select 'logswitch.boundary', p_status, (coalesce(max(r.xid), 0) + 1)::text
     from @NAMESPACE@.tl_running_transactions() as r (xid)
+    on conflict (reg_key) do update set reg_int4 = excluded.reg_int4, reg_text = excluded.reg_text;
+
+    -- No transaction with this id or a later one writes to the old table: those that run are below the boundary, those that have
+    -- finished below the snapshot's xmax.
+    insert into @NAMESPACE@.sl_registry (reg_key, reg_int4, reg_text)
+    select 'logswitch.passing', p_status, greatest(r.reg_text::int8, txid_snapshot_xmax(txid_current_snapshot()))::text
+    from @NAMESPACE@.sl_registry r
+    where r.reg_key = 'logswitch.boundary'
     on conflict (reg_key) do update set reg_int4 = excluded.reg_int4, reg_text = excluded.reg_text
 $trunkline$;
+
+-- Notes that rows have gone from the log: it reaches back to transaction p_from. Null: to those that have yet to begin.
+-- Locks: none. Event: none.
+create or replace function @NAMESPACE@.tl_noteLogEmptied(p_from bigint) returns void
+    language sql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    insert into @NAMESPACE@.sl_registry (reg_key, reg_text)
+    select 'logswitch.emptied', greatest(p_from, e.reg_text::int8, case when p_from is null then f.next end)::text
+    from (select greatest(max(r.xid) + 1, txid_current() + 1) as next from @NAMESPACE@.tl_running_transactions() as r (xid)) f
+    left join @NAMESPACE@.sl_registry e on e.reg_key = 'logswitch.emptied'
+    on conflict (reg_key) do update set reg_text = excluded.reg_text
+$trunkline$;
+
+-- What has gone from a log before this was noted nobody knows.
+insert into @NAMESPACE@.sl_registry (reg_key, reg_text)
+select 'logswitch.emptied', txid_current() + 1
+where not exists (select from @NAMESPACE@.sl_registry r where r.reg_key = 'logswitch.emptied');
 
 -- Ends a switch, if all rows of the old table are with everybody and nobody can still write to it. Returns 0 if there is no switch,
 -- -1 if it must go on, 1 after truncating sl_log_2, 2 after truncating sl_log_1.
@@ -160,7 +189,10 @@ begin
         return -1;
     end;
 
-    delete from @NAMESPACE@.sl_registry where reg_key = 'logswitch.boundary';
+    perform @NAMESPACE@.tl_noteLogEmptied(
+        (select r.reg_text::int8 from @NAMESPACE@.sl_registry r where r.reg_key = 'logswitch.passing' and r.reg_int4 = v_status)
+    );
+    delete from @NAMESPACE@.sl_registry where reg_key in ('logswitch.boundary', 'logswitch.passing');
     if v_status = 2 then
         raise notice 'Slony-I: log switch to sl_log_1 complete - truncate sl_log_2';
         truncate @NAMESPACE@.sl_log_2;

@@ -197,6 +197,12 @@ begin
     loop
         perform @NAMESPACE@.alterTableDropTriggers(v_tab_id);
     end loop;
+    delete from @NAMESPACE@.tl_own_changes o
+    using @NAMESPACE@.sl_table t
+    where t.tab_id = o.oc_tab_id and t.tab_set = p_set_id;
+    delete from @NAMESPACE@.tl_own_change o
+    using @NAMESPACE@.sl_table t
+    where t.tab_id = o.ow_tab_id and t.tab_set = p_set_id;
     delete from @NAMESPACE@.sl_table t where t.tab_set = p_set_id;
     delete from @NAMESPACE@.tl_copied o where o.co_set = p_set_id;
     delete from @NAMESPACE@.tl_sequence_seen n
