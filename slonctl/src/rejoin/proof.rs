@@ -7,6 +7,7 @@ use super::course::Course;
 use crate::cli::with_causes;
 use crate::proof::tell;
 use crate::verify::{self, Extent, VerifyArguments};
+use crate::view::ClusterView;
 
 /// Most differing keys that are named per table.
 const NAMED_KEYS: usize = 20;
@@ -64,7 +65,12 @@ impl Course<'_> {
             wait: self.arguments.wait,
             show: NAMED_KEYS,
         };
-        match verify::verify(&repair, self.console, &self.view).await {
+        // The view of before does not know the subscriptions.
+        let view = match ClusterView::discover(self.view.configuration.clone(), &[]).await {
+            Ok(view) => view,
+            Err(error) => return tell(self.console, node, false, &with_causes(&error)),
+        };
+        match verify::verify(&repair, self.console, &view).await {
             Ok(report) => {
                 self.console.text(&report.to_string());
                 tell(

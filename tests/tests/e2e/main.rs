@@ -37,6 +37,7 @@ mod partitions;
 mod quoted_names;
 mod rejoin;
 mod rejoin_figures;
+mod rejoin_rows;
 mod replica_triggers;
 mod sets;
 mod slonik_clone;

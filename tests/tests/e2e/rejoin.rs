@@ -267,7 +267,9 @@ async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
         cluster
             .run_on_all(&format!("create table {table} (id int primary key, v text)"))
             .await;
-        cluster.run(1, &format!("insert into {table} values (1, 'v')")).await;
+        cluster
+            .run(1, &format!("insert into {table} values (1, 'v'), (2, 'v')"))
+            .await;
     }
     cluster.establish().await;
     for (set, table) in (1..).zip(["item", "merged", "dropped"]) {
@@ -277,6 +279,12 @@ async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
         cluster.subscribe(set, 1, 1, 2).await;
     }
     cluster.kill_slon(1);
+    cluster
+        .run(
+            1,
+            "set session_replication_role to replica; update merged set v = 'past the log' where id = 2",
+        )
+        .await;
     cluster
         .slonik("failover (id = 1, backup node = 2); drop node (id = 1, event node = 2);\n")
         .await
@@ -307,7 +315,8 @@ async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
             "{table} takes writes before anything is decided"
         );
     }
-    let arguments = ["rejoin", "--node", "1", "--save", save, "--release"];
+    // `merged` was in another set when node 1 failed: the logs do not tell, and every row of it is compared.
+    let arguments = ["rejoin", "--node", "1", "--save", save, "--release", "--verify", "none"];
     let started = async {
         let node = cluster.connect(1).await;
         wait_until("node 1 takes node 2 for the origin of set 1", PATIENCE, async || {
