@@ -28,9 +28,9 @@ async fn two_nodes(test: &str) -> Cluster {
     cluster
         .run(
             1,
-            r#"insert into stock select i, E'it''s \\ ' || i % 20, 'place ' || i % 7, timestamptz '2026-01-01 12:00:00.5' + i * interval '1 hour', i
+            r"insert into stock select i, E'it''s \\ ' || i % 20, 'place ' || i % 7, timestamptz '2026-01-01 12:00:00.5' + i * interval '1 hour', i
                  from generate_series(1, 300) i;
-               insert into price select i + 0.50, 'EUR', i / 3.0 from generate_series(1, 300) i"#,
+               insert into price select i + 0.50, 'EUR', i / 3.0 from generate_series(1, 300) i",
         )
         .await;
     cluster.establish().await;
@@ -70,10 +70,10 @@ async fn rejoin(cluster: &Cluster, node: i32, other: i32, options: &[&str]) -> (
 
 /// Changes of any kind, as one batch.
 fn changes(random: &mut StdRng) -> String {
-    let mut sql = String::new();
+    let mut statements = Vec::new();
     for _ in 0..random.random_range(5..25) {
         let (a, b) = (random.random_range(1..300), random.random_range(1..40));
-        sql.push_str(&match random.random_range(0..10) {
+        statements.push(match random.random_range(0..10) {
             0 => format!("update stock set amount = amount + {a} where label % {b} = 0;"),
             1 => format!(r#"update stock set "Place" = "Place" || '{a}' where label = {b};"#),
             2 => format!("update stock set at = at + interval '{a} minutes' where label between {a} and {a} + {b};"),
@@ -89,7 +89,7 @@ fn changes(random: &mut StdRng) -> String {
             _ => format!("begin; delete from price where id > {a}; rollback;"),
         });
     }
-    sql
+    statements.concat()
 }
 
 #[tokio::test]
