@@ -150,6 +150,41 @@ pub async fn run(
     Ok(())
 }
 
+/// Behind an UNSUBSCRIBE_SET, in the running transaction: notes what it ends and is not here yet.
+///
+/// # Errors
+/// Any database error.
+pub async fn note_unsubscription(
+    client: &Client,
+    cluster: &Cluster,
+    set: i32,
+    receiver: i32,
+    ended: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let sql = cluster.sql("select @NAMESPACE@.tl_noteunsubscription($1, $2, $3)");
+    client.execute(&sql, &[&set, &receiver, &ended]).await?;
+    Ok(())
+}
+
+/// Behind a SUBSCRIBE_SET, in the running transaction: takes the subscription back if its receiver has ended it already.
+/// Answers whether it did.
+///
+/// # Errors
+/// Any database error.
+pub async fn honour_unsubscription(
+    client: &Client,
+    cluster: &Cluster,
+    set: i32,
+    receiver: i32,
+    event: &Event,
+) -> Result<bool, tokio_postgres::Error> {
+    let sql = cluster.sql("select @NAMESPACE@.tl_honourunsubscription($1, $2, $3, $4)");
+    client
+        .query_one(&sql, &[&set, &receiver, &event.origin, &event.seqno])
+        .await?
+        .try_get(0)
+}
+
 /// Forgets a dropped node, in the running transaction; asks all daemons of this node to look again.
 ///
 /// # Errors

@@ -72,13 +72,28 @@ impl Worker {
             Effect::Call { sql, arguments, locks } => {
                 remote_event::lock(local, cluster, locks).await?;
                 remote_event::run(local, cluster, sql, arguments, event).await?;
-                if event.kind == "CLONE_NODE" {
-                    log::config!(
+                match event.kind.as_str() {
+                    "CLONE_NODE" => log::config!(
                         "{}: node {} is a clone of node {}",
                         self.actor,
                         event.text(1),
                         event.text(2)
-                    );
+                    ),
+                    // The two are events of different nodes and come in any order.
+                    "UNSUBSCRIBE_SET" if node.ours => {
+                        let (set, receiver) = (event.number(1)?, event.number(2)?);
+                        remote_event::note_unsubscription(local, cluster, set, receiver, event.text(7)).await?;
+                    }
+                    "SUBSCRIBE_SET" if node.ours => {
+                        let (set, receiver) = (event.number(1)?, event.number(3)?);
+                        if remote_event::honour_unsubscription(local, cluster, set, receiver, event).await? {
+                            log::info!(
+                                "{}: node {receiver} has ended its subscription to set {set} already",
+                                self.actor
+                            );
+                        }
+                    }
+                    _ => {}
                 }
             }
             Effect::DropNode => {

@@ -282,6 +282,12 @@ impl Worker {
         // Taken this late because everything else of the node that changes its configuration waits behind it.
         remote_event::lock(local, cluster, Locks::Config).await?;
         let set = request.set;
+        if !copy::is_still_wanted(local, cluster, set, self.origin, self.node.id).await? {
+            return Err(WorkerError::Waiting(format!(
+                "the subscription of node {} to set {set} was ended while the set was copied; looking again",
+                self.node.id
+            )));
+        }
         // A copy table by table has made them known before. Somebody may have ended the subscription meanwhile.
         if !copy_state::is_registered(local, cluster, set, &source.tables, &source.sequences).await? {
             if by_table {

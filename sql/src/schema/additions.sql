@@ -85,6 +85,16 @@ create table if not exists @NAMESPACE@.tl_origin_start (
     os_seqno   pg_catalog.int8 not null
 );
 comment on table @NAMESPACE@.tl_origin_start is 'This node has had all events of the origin behind this number: others may take them from here';
+
+create table if not exists @NAMESPACE@.tl_unsubscribed (
+    un_set       pg_catalog.int4 not null,
+    un_receiver  pg_catalog.int4 not null,
+    un_origin    pg_catalog.int4 not null,
+    un_seqno     pg_catalog.int8 not null,
+    primary key (un_set, un_receiver, un_origin)
+);
+comment on table @NAMESPACE@.tl_unsubscribed is 'Subscriptions that their receiver has ended before the origin''s SUBSCRIBE_SET, up to this number, came here';
+
 create table if not exists @NAMESPACE@.tl_keep_rows (
     kr_set  pg_catalog.int4 primary key,
     kr_at   pg_catalog.timestamptz not null default pg_catalog.now()

@@ -240,6 +240,7 @@ end
 $trunkline$;
 
 -- Marks a subscription active: on the receiver when its copy is done, elsewhere when the event arrives. Returns the set's number.
+-- One that is gone stays gone: its UNSUBSCRIBE_SET, an event of the receiver, may have been here before this event of the origin.
 -- Locks: config lock. Event: none.
 create or replace function @NAMESPACE@.enableSubscription_int(
     p_sub_set integer,
@@ -251,11 +252,21 @@ create or replace function @NAMESPACE@.enableSubscription_int(
 as $trunkline$
 begin
     lock table @NAMESPACE@.sl_config_lock;
-    perform @NAMESPACE@.tl_expectPath(p_sub_provider, p_sub_receiver);
-    insert into @NAMESPACE@.sl_subscribe as b (sub_set, sub_provider, sub_receiver, sub_forward, sub_active)
-    values (p_sub_set, p_sub_provider, p_sub_receiver, false, true)
-    on conflict (sub_receiver, sub_set) do update set sub_active = true;
-    perform @NAMESPACE@.RebuildListenEntries();
+    update @NAMESPACE@.sl_subscribe b
+    set sub_active = true
+    where b.sub_set = p_sub_set and b.sub_receiver = p_sub_receiver;
+    if found then
+        perform @NAMESPACE@.tl_expectPath(p_sub_provider, p_sub_receiver);
+        perform @NAMESPACE@.RebuildListenEntries();
+    elsif p_sub_receiver = @NAMESPACE@.getLocalNodeId(@CLUSTER@) then
+        -- the daemon is about to commit a copy: its tables must not become a subscriber's without a subscription
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format(
+                'Slony-I: enableSubscription(): the subscription of node %s to set %s was ended while the set was copied',
+                p_sub_receiver, p_sub_set
+            );
+    end if;
     return p_sub_set;
 end
 $trunkline$;
@@ -309,7 +320,85 @@ begin
     delete from @NAMESPACE@.sl_subscribe b
     where b.sub_set = p_sub_set and p_sub_receiver in (b.sub_receiver, b.sub_provider);
     perform @NAMESPACE@.RebuildListenEntries();
-    return @NAMESPACE@.createEvent(@CLUSTER@, 'UNSUBSCRIBE_SET', p_sub_set::text, p_sub_receiver::text);
+    return @NAMESPACE@.createEvent(
+        @CLUSTER@, 'UNSUBSCRIBE_SET', p_sub_set::text, p_sub_receiver::text, null, null, null, null,
+        @NAMESPACE@.tl_endedSubscriptions(p_sub_set, p_sub_receiver)
+    );
+end
+$trunkline$;
+
+-- For ev_data7 of an UNSUBSCRIBE_SET, which Slony leaves empty: the newest SUBSCRIBE_SET of each origin that it ends, as
+-- `origin:number, ..`; null if there is none. Those that are not here any more have been confirmed by everybody.
+create or replace function @NAMESPACE@.tl_endedSubscriptions(p_sub_set integer, p_sub_receiver integer) returns text
+    language sql
+    stable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select string_agg(n.ev_origin || ':' || n.seqno, ',' order by n.ev_origin)
+    from (
+        select e.ev_origin, max(e.ev_seqno) as seqno
+        from @NAMESPACE@.sl_event e
+        where e.ev_type = 'SUBSCRIBE_SET' and e.ev_data1 = p_sub_set::text and e.ev_data3 = p_sub_receiver::text
+        group by e.ev_origin
+    ) n
+$trunkline$;
+
+-- Behind unsubscribeSet_int(): notes which SUBSCRIBE_SETs it ends that are not here yet, so that they do not bring the subscription
+-- back when they arrive. p_ended is ev_data7 of the event. Returns how many there are.
+-- Locks: none. Event: none.
+create or replace function @NAMESPACE@.tl_noteUnsubscription(
+    p_sub_set integer,
+    p_sub_receiver integer,
+    p_ended text
+) returns integer
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_count integer;
+begin
+    delete from @NAMESPACE@.tl_unsubscribed u
+    where u.un_set = p_sub_set and u.un_receiver = p_sub_receiver
+        or exists (
+            select from @NAMESPACE@.sl_event e where e.ev_origin = u.un_origin and e.ev_seqno >= u.un_seqno
+        );
+    insert into @NAMESPACE@.tl_unsubscribed (un_set, un_receiver, un_origin, un_seqno)
+    select p_sub_set, p_sub_receiver, o.origin, o.seqno
+    from (
+        select split_part(w.word, ':', 1)::integer as origin, split_part(w.word, ':', 2)::bigint as seqno
+        from unnest(string_to_array(p_ended, ',')) w (word)
+    ) o
+    where not exists (
+        select from @NAMESPACE@.sl_event e where e.ev_origin = o.origin and e.ev_seqno >= o.seqno
+    );
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$trunkline$;
+
+-- Behind subscribeSet_int() for event p_ev_seqno of p_ev_origin: takes the subscription back if its receiver has ended it before the
+-- event came here. Returns whether it did.
+-- Locks: config lock, which subscribeSet_int() has. Event: none.
+create or replace function @NAMESPACE@.tl_honourUnsubscription(
+    p_sub_set integer,
+    p_sub_receiver integer,
+    p_ev_origin integer,
+    p_ev_seqno bigint
+) returns boolean
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    if not exists (
+        select from @NAMESPACE@.tl_unsubscribed u
+        where u.un_set = p_sub_set and u.un_receiver = p_sub_receiver and u.un_origin = p_ev_origin
+            and u.un_seqno >= p_ev_seqno
+    ) then
+        return false;
+    end if;
+    delete from @NAMESPACE@.sl_subscribe b where b.sub_set = p_sub_set and b.sub_receiver = p_sub_receiver;
+    perform @NAMESPACE@.RebuildListenEntries();
+    return true;
 end
 $trunkline$;
 

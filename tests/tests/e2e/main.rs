@@ -52,6 +52,7 @@ mod statement_pages;
 mod switch_faults;
 mod throwaway;
 mod truncate;
+mod unfinished_copies;
 mod verify;
 mod wide_rows;
 mod writer_settings;
