@@ -74,12 +74,13 @@ fn table_query(table: &str) -> &'static str {
              from @NAMESPACE@.sl_setsync where ssy_setid in (select sub_set from @NAMESPACE@.sl_subscribe \
              where sub_receiver = (select last_value from @NAMESPACE@.sl_local_node_id)) order by 1"
         }
+        // without what our UNSUBSCRIBE_SET says in a column that Slony leaves empty
         "sl_event" => {
-            "select ev_origin, ev_seqno, ev_type, concat_ws(', ', ev_data1, ev_data2, coalesce(ev_data3, case when ev_type in ('STORE_SET') then 'null' end), ev_data4, ev_data5, ev_data6, ev_data7, ev_data8) \
+            "select ev_origin, ev_seqno, ev_type, concat_ws(', ', ev_data1, ev_data2, coalesce(ev_data3, case when ev_type in ('STORE_SET') then 'null' end), ev_data4, ev_data5, ev_data6, case when ev_type <> 'UNSUBSCRIBE_SET' then ev_data7 end, ev_data8) \
              from @NAMESPACE@.sl_event order by 1, 2"
         }
         "events" => {
-            "select ev_origin, ev_seqno, ev_type, concat_ws(', ', ev_data1, ev_data2, ev_data3, ev_data4, ev_data5, ev_data6, ev_data7, ev_data8) \
+            "select ev_origin, ev_seqno, ev_type, concat_ws(', ', ev_data1, ev_data2, ev_data3, ev_data4, ev_data5, ev_data6, case when ev_type <> 'UNSUBSCRIBE_SET' then ev_data7 end, ev_data8) \
              from @NAMESPACE@.sl_event where ev_origin = (select last_value from @NAMESPACE@.sl_local_node_id) order by 1, 2"
         }
         "sl_confirm" => {
