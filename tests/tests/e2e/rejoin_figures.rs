@@ -108,8 +108,8 @@ async fn compare(test: &str, key: &str, of: &str) {
         full.1 / rejoin.1
     );
     // Of small tables the fixed part is most of it.
-    if megabytes >= 512 {
-        assert!(full.1 > 2.0 * rejoin.1, "{:.2} s and {:.2} s", rejoin.1, full.1);
+    if megabytes >= 1024 {
+        assert!(full.1 > 10.0 * rejoin.1, "{:.2} s and {:.2} s", rejoin.1, full.1);
     }
     cluster.assert_all_equal().await;
 }
