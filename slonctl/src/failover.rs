@@ -347,13 +347,12 @@ async fn finish(
     plan: &Plan,
     hooks_good: bool,
 ) -> Exit {
-    // Of a set that is lost nothing can be proved.
-    let kept: Vec<SetStanding> = plan
-        .sets
-        .iter()
-        .filter(|set| has_survivor(set, &plan.failed))
-        .cloned()
-        .collect();
+    // Of a set that is lost nothing can be proved, nor of a subscription that has ended with the origin.
+    let mut kept = plan.sets.clone();
+    kept.retain(|set| has_survivor(set, &plan.failed));
+    for set in &mut kept {
+        set.subscriptions.retain(|own| own.active);
+    }
     let proof = Proof {
         view,
         sets: &kept,

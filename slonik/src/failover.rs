@@ -35,6 +35,17 @@ pub(crate) struct Situation {
     pub(crate) surveys: BTreeMap<Id, Survey>,
     /// Why others could not be asked.
     pub(crate) unreachable: BTreeMap<Id, String>,
+    /// Subscriptions of survivors to sets of failed nodes whose first copy is not done. They are no longer in the surveys.
+    pub(crate) unfinished: BTreeSet<Unfinished>,
+}
+
+/// A subscription of a survivor to a set of a failed node whose first copy is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Unfinished {
+    pub(crate) origin: Id,
+    pub(crate) set: Id,
+    pub(crate) receiver: Id,
+    pub(crate) forward: bool,
 }
 
 /// A subscriber that knows more of the failed node than anybody who could pass it on.
@@ -66,6 +77,50 @@ impl Situation {
 
     fn is_failed(&self, node: Id) -> bool {
         self.pairs.iter().any(|pair| pair.id == node)
+    }
+
+    /// Only the receiver knows whether its copy is done: everybody else has every subscription for active as soon as he hears of
+    /// it. What is not done cannot be done any more, and counts as not subscribed.
+    pub(crate) fn ask_receivers(&mut self) {
+        let receivers: BTreeMap<Id, (Configuration, bool)> = self
+            .surveys
+            .iter()
+            .map(|(id, survey)| (*id, (survey.configuration.clone(), self.is_failed(*id))))
+            .collect();
+        let failed = self.failed();
+        for survey in self.surveys.values_mut() {
+            let sets = &survey.configuration.sets;
+            let unfinished = &mut self.unfinished;
+            survey.configuration.subscriptions.retain_mut(|row| {
+                let origin = sets.get(&row.set).map(|set| set.origin);
+                let Some(origin) = origin.filter(|origin| failed.contains(origin)) else {
+                    return true;
+                };
+                let Some((own, false)) = receivers.get(&row.receiver) else {
+                    return true;
+                };
+                // It has followed an earlier run: nothing is open there.
+                if own.sets.get(&row.set).is_some_and(|set| set.origin != origin) {
+                    return true;
+                }
+                row.active = subscription(own, row.set, row.receiver).is_some_and(|own| own.active);
+                if !row.active {
+                    unfinished.insert(Unfinished {
+                        origin,
+                        set: row.set,
+                        receiver: row.receiver,
+                        forward: row.forward,
+                    });
+                }
+                row.active
+            });
+        }
+    }
+
+    /// Nodes whose first copy of a set is not done.
+    pub(crate) fn copying(&self, set: Id) -> Vec<Id> {
+        let of = |one: &&Unfinished| one.set == set;
+        self.unfinished.iter().filter(of).map(|one| one.receiver).collect()
     }
 
     fn view(&self, node: Id) -> Option<&Configuration> {
@@ -216,8 +271,35 @@ impl Situation {
         if *stage != Stage::Fresh {
             return;
         }
-        for set in self.subscribed_sets(view, failed) {
-            if !forwards(view, set, backup) {
+        let subscribed = self.subscribed_sets(view, failed);
+        if let Some(one) = self
+            .unfinished
+            .iter()
+            .find(|one| one.origin == failed && subscribed.is_empty())
+        {
+            reasons.push(format!(
+                "no node that stays has a set of node {failed} completely, so nothing can be taken over: node {} has not finished its \
+                 first copy of set {}. Bring node {failed} back; if it is gone for good, `unsubscribe set (id = {}, receiver = {})` \
+                 first, and the failover gives node {backup} the empty set",
+                one.receiver, one.set, one.set, one.receiver
+            ));
+        }
+        for set in subscribed {
+            if self.copying(set).contains(&backup) {
+                let mut complete: Vec<String> = Vec::new();
+                for row in view
+                    .subscriptions
+                    .iter()
+                    .filter(|row| row.set == set && row.receiver != failed)
+                {
+                    complete.push(row.receiver.to_string());
+                }
+                reasons.push(format!(
+                    "node {backup} has not finished its first copy of set {set} from node {failed} and cannot take over; node {} \
+                     has it: name a backup node that has all the sets",
+                    complete.join(", ")
+                ));
+            } else if !forwards(view, set, backup) {
                 reasons.push(format!(
                     "node {backup} is not a forwarding subscriber of set {set} from node {failed}"
                 ));
@@ -267,7 +349,7 @@ impl Situation {
         sets.any(|set| set.origin == failed)
     }
 
-    /// Sets of an origin that nobody who stays has.
+    /// Sets of an origin that nobody who stays has completely.
     pub(crate) fn lost_sets(&self, pair: FailedNode) -> Vec<Id> {
         let Some(view) = self.view(pair.backup_node) else {
             return Vec::new();

@@ -29,9 +29,9 @@ pub use adding::{NewMember, add_sequences, add_tables, adds_together, partitione
 pub use call::{Call, CallError, Locks, Value};
 pub use confirmation::{Confirmation, confirmation_of, confirmations_of, open_subscriptions};
 pub use failover::{
-    Announcement, Survey, TakenOver, daemon_sessions, end_sessions, failed_node_2, failed_node_3, is_ours,
-    leave_providers, lock_untouched_set, newest_event_of, pre_failover, remaining_sessions, reroute_subscription,
-    set_state, survey,
+    Announcement, Survey, TakenOver, daemon_sessions, end_sessions, end_unfinished_copy, failed_node_2, failed_node_3,
+    is_ours, leave_providers, lock_untouched_set, newest_event_of, pre_failover, remaining_sessions,
+    reroute_subscription, set_state, survey,
 };
 pub use joining::{
     FIRST_JOINING_SET, FIRST_PARTITION, Leftover, Partition, Subscriber, free_joining_set, joining_comment, leftover,

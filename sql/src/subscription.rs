@@ -36,6 +36,16 @@ impl SetPosition {
     }
 }
 
+/// Ends this node's subscription to a set and those of nodes that get it from here, in the running transaction.
+///
+/// # Errors
+/// Any database error.
+pub async fn end(client: &Client, cluster: &Cluster, set: i32, receiver: i32) -> Result<(), tokio_postgres::Error> {
+    let sql = cluster.sql("select @NAMESPACE@.unsubscribeset($1, $2, true)");
+    client.execute(&sql, &[&set, &receiver]).await?;
+    Ok(())
+}
+
 /// Positions of the sets that this node gets from an origin.
 ///
 /// # Errors

@@ -64,6 +64,14 @@ impl Worker {
             );
             return self.store_only(event).await;
         }
+        if node
+            .current()
+            .nodes
+            .get(&self.origin)
+            .is_some_and(|origin| origin.failed)
+        {
+            return self.end_unfinished(event, set).await;
+        }
         // The path or the provider may have been changed since the event was made.
         let provider = node
             .current()
@@ -117,6 +125,26 @@ impl Worker {
         local.batch_execute("begin").await?;
         events::store(local, &self.node.cluster, self.node.id, std::slice::from_ref(event)).await?;
         Ok(local.batch_execute("commit").await?)
+    }
+
+    /// The origin was failed over before the copy was done: what is missing is with the new origin, under numbers of its own. The
+    /// failover waits for this event, so the subscription must not hold it up.
+    async fn end_unfinished(&self, event: &Event, set: i32) -> Result<(), WorkerError> {
+        let local = self.local.as_ref().ok_or_else(gone)?;
+        local
+            .batch_execute(&format!("begin; set local lock_timeout to '{LOCK_TIMEOUT}'"))
+            .await?;
+        remote_event::lock(local, &self.node.cluster, Locks::EventAndConfig).await?;
+        subscription::end(local, &self.node.cluster, set, self.node.id).await?;
+        events::store(local, &self.node.cluster, self.node.id, std::slice::from_ref(event)).await?;
+        local.batch_execute("commit").await?;
+        log::warn!(
+            "{}: node {} was failed over before set {set} was copied; the subscription of node {} ends, subscribe it again",
+            self.actor,
+            self.origin,
+            self.node.id
+        );
+        Ok(())
     }
 
     /// Connects to the provider and opens the copy's snapshot there; None if the set is gone meanwhile.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::console::age;
-use crate::view::{ClusterView, SetStanding};
+use crate::view::{ClusterView, SetStanding, Subscription};
 
 /// A survivor.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,9 +87,16 @@ pub(super) fn candidates(view: &ClusterView, failed: &[i32], sets: &[SetStanding
     found
 }
 
-/// Whether anybody who stays subscribes to the set.
+/// Whether anybody who stays has the set, completely.
 pub(super) fn has_survivor(set: &SetStanding, failed: &[i32]) -> bool {
-    set.subscriptions.iter().any(|own| !failed.contains(&own.receiver))
+    let mut subscriptions = set.subscriptions.iter();
+    subscriptions.any(|own| own.active && !failed.contains(&own.receiver))
+}
+
+/// Nodes that stay and have not finished their first copy of the set.
+pub(super) fn copying<'a>(set: &'a SetStanding, failed: &'a [i32]) -> impl Iterator<Item = &'a Subscription> {
+    let subscriptions = set.subscriptions.iter();
+    subscriptions.filter(|own| !own.active && !failed.contains(&own.receiver))
 }
 
 fn newest(view: &ClusterView, node: i32, failed: &[i32], sets: &[SetStanding]) -> Vec<(i32, Option<(i64, f64)>)> {
@@ -118,13 +125,14 @@ fn obstacles(view: &ClusterView, node: i32, failed: &[i32], sets: &[SetStanding]
         match set.subscription(node) {
             None => obstacles.push(format!("node {node} does not subscribe to set {}", set.id)),
             Some(own) if !own.active => {
-                obstacles.push(format!("node {node} has not finished its first copy of set {}", set.id));
+                let set = set.id;
+                obstacles.push(format!("node {node} has not finished its first copy of set {set}"));
             }
             Some(own) => {
                 let others = set
                     .subscriptions
                     .iter()
-                    .any(|other| other.receiver != node && !failed.contains(&other.receiver));
+                    .any(|other| other.active && other.receiver != node && !failed.contains(&other.receiver));
                 if !own.forward && others {
                     obstacles.push(format!(
                         "node {node} is not a forwarding subscriber of set {}: it could not bring the others up to date",
@@ -137,7 +145,7 @@ fn obstacles(view: &ClusterView, node: i32, failed: &[i32], sets: &[SetStanding]
     let mut orphans: Vec<i32> = sets
         .iter()
         .flat_map(|set| &set.subscriptions)
-        .filter(|other| failed.contains(&other.provider) && !failed.contains(&other.receiver))
+        .filter(|other| other.active && failed.contains(&other.provider) && !failed.contains(&other.receiver))
         .map(|other| other.receiver)
         .filter(|receiver| *receiver != node)
         .collect();

@@ -1,12 +1,12 @@
 //! What would make a failover fail, or be the wrong thing.
 
 use super::FailoverArguments;
-use super::candidates::Candidate;
+use super::candidates::{Candidate, copying, has_survivor};
 use crate::console::age;
 use crate::finding::Findings;
 use crate::hooks::HookEvent;
 use crate::proof::list;
-use crate::view::{ClusterView, SetStanding};
+use crate::view::{ClusterView, SetStanding, Subscription};
 
 /// Said of a failed origin that nothing will cut off.
 const NO_FENCE: &str = "no `fence` hook is configured for it, so nothing makes sure that it is dead. If it still runs, or comes back \
@@ -39,6 +39,15 @@ pub(super) fn look(
         let originates = sets.iter().any(|set| set.origin == *id);
         if originates && view.configuration.hooks.get(*id, HookEvent::Fence).is_none() {
             findings.warning(*id, NO_FENCE);
+        }
+    }
+    for set in sets {
+        for own in copying(set, failed) {
+            let kept = has_survivor(set, failed);
+            findings.warning(
+                own.receiver,
+                unfinished(set.id, own, chosen.filter(|new| kept && *new != own.receiver)),
+            );
         }
     }
     if sets.is_empty() {
@@ -74,6 +83,21 @@ pub(super) fn look(
         }
     }
     ahead(sets, found, failed, findings);
+}
+
+/// What becomes of a subscription that is still being copied; `new` is the origin from which it can be had again.
+fn unfinished(set: i32, own: &Subscription, new: Option<i32>) -> String {
+    let ends = format!(
+        "has not finished its first copy of set {set}: the failover ends this subscription, the tables keep what was committed there"
+    );
+    match new {
+        Some(new) => format!(
+            "{ends}. Subscribe it again afterwards: `subscribe set (id = {set}, provider = {new}, receiver = {}, forward = {});`",
+            own.receiver,
+            if own.forward { "yes" } else { "no" }
+        ),
+        None => format!("{ends}, and nobody has the rest"),
+    }
 }
 
 /// Direct subscribers that forward nothing and are further than everybody who could take over: nobody can get from them

@@ -2,7 +2,7 @@
 
 use trunkline_sql::operator;
 
-use super::candidates::has_survivor;
+use super::candidates::{copying, has_survivor};
 use crate::console::age;
 use crate::view::{ClusterView, SetStanding};
 
@@ -10,8 +10,13 @@ use crate::view::{ClusterView, SetStanding};
 pub(super) async fn estimate(view: &ClusterView, failed: &[i32], sets: &[SetStanding]) -> Vec<String> {
     let mut lines = Vec::new();
     for set in sets.iter().filter(|set| !has_survivor(set, failed)) {
+        let nobody = if copying(set, failed).next().is_some() {
+            "is complete on no survivor"
+        } else {
+            "has no subscriber among the survivors"
+        };
         lines.push(format!(
-            "set {} of node {} has no subscriber among the survivors: its tables are lost to the cluster, the empty set goes along",
+            "set {} of node {} {nobody}: its tables are lost to the cluster, the empty set goes along",
             set.id, set.origin
         ));
     }

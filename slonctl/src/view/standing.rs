@@ -143,7 +143,7 @@ impl ClusterView {
                 provider: subscription.provider,
                 receiver: subscription.receiver,
                 forward: subscription.forward,
-                active: subscription.active,
+                active: self.has_copy(id, subscription.receiver).unwrap_or(subscription.active),
             })
             .collect();
         let disputed = self
@@ -164,6 +164,14 @@ impl ClusterView {
             subscriptions,
             disputed,
         })
+    }
+
+    /// Whether the first copy of a set is done, by the receiver's word: everybody else takes every subscription for active as
+    /// soon as he hears of it. None: it does not answer, or was given up.
+    fn has_copy(&self, set: i32, receiver: i32) -> Option<bool> {
+        let facts = self.facts(receiver).filter(|_| self.outcast(receiver).is_none())?;
+        let mut own = facts.subscriptions.iter();
+        Some(own.any(|own| own.set == set && own.receiver == receiver && own.active))
     }
 
     /// Whose word about the events of `origin` is the newest: its own, else that of the witness with its newest event.

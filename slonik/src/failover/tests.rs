@@ -176,3 +176,40 @@ fn news_of_a_dropped_node_is_waited_for() {
     situation.surveys.get_mut(&2).unwrap().configuration.nodes.remove(&4);
     assert!(!situation.awaits_a_drop(), "the backup node knows");
 }
+
+#[test]
+fn who_is_still_copying_counts_for_nothing() {
+    // Node 3 has not finished, whatever the others think.
+    let survey = cluster(4, &[(1, 2, true), (1, 3, true), (3, 4, true)]);
+    let copies_on = |nodes: &[Id]| {
+        let mut situation = situation(&[pair(1, 2)], &survey);
+        for node in nodes {
+            let own = &mut situation.surveys.get_mut(node).unwrap().configuration.subscriptions;
+            own.iter_mut().find(|row| row.receiver == *node).unwrap().active = false;
+        }
+        situation.ask_receivers();
+        situation
+    };
+    let one = copies_on(&[3, 4]);
+    assert_eq!(one.refusals(), Vec::<String>::new());
+    assert!(one.is_candidate(pair(1, 2), 2) && !one.is_candidate(pair(1, 2), 3));
+    let unfinished: Vec<(Id, Id)> = one.unfinished.iter().map(|one| (one.set, one.receiver)).collect();
+    assert_eq!(unfinished, [(1, 3), (1, 4)]);
+    let lead = one.leadership(pair(1, 2), &[(2, 7), (3, 9), (4, 7)].into()).unwrap();
+    assert_eq!((lead.leader, lead.ahead), (2, Vec::new()));
+
+    let refused = copies_on(&[2]).refusals();
+    assert!(
+        refused[0].starts_with(
+            "node 2 has not finished its first copy of set 1 from node 1 and cannot take over; node 3, 4 has it"
+        ),
+        "{refused:#?}"
+    );
+    let nobody = copies_on(&[2, 3, 4]);
+    let refused = nobody.refusals();
+    assert!(
+        refused[0].contains("`unsubscribe set (id = 1, receiver = 2)` first"),
+        "{refused:#?}"
+    );
+    assert_eq!(nobody.lost_sets(pair(1, 2)), [1]);
+}

@@ -223,6 +223,7 @@ impl Forecast {
                 self.resubscribe_node(node, *origin, *provider, *receiver)
             }
             ("failedNode2", [.., Value::Ids(failed)], _) => self.failed_node_2(failed),
+            ("tl_endUnfinishedCopy", _, [set, receiver]) => self.end_unfinished_copy(node, *set, *receiver),
             ("failedNode3", _, [failed, leader, ..]) => self.failed_node_3(*failed, *leader),
             ("logswitch_start", _, _) => self.switch_log(node),
             ("ddlCapture", [_, Value::Text(list)], _) => self.capture_script(node, list),

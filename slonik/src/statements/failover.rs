@@ -5,6 +5,7 @@
 
 mod dropped;
 mod survivors;
+mod unfinished;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -39,12 +40,17 @@ impl Interpreter<'_> {
         // Its steps commit by themselves.
         self.connections.commit_all().await?;
         let begun = Instant::now();
-        let situation = self.look(pairs).await?;
-        let reasons = situation.refusals();
-        if !reasons.is_empty() {
-            return Err(Failure::Reasons(reasons));
-        }
-        let survivors = situation.survivors();
+        let (situation, survivors) = loop {
+            let situation = self.look(pairs).await?;
+            let reasons = situation.refusals();
+            if !reasons.is_empty() {
+                return Err(Failure::Reasons(reasons));
+            }
+            let survivors = situation.survivors();
+            if self.end_unfinished_copies(&situation, &survivors).await? {
+                break (situation, survivors);
+            }
+        };
         let mut running = Vec::new();
         let mut fresh = Vec::new();
         for pair in pairs {
@@ -140,6 +146,7 @@ impl Interpreter<'_> {
                 pairs: pairs.to_vec(),
                 surveys: BTreeMap::new(),
                 unreachable: unreachable.clone(),
+                unfinished: BTreeSet::new(),
             };
             let asked = nodes
                 .iter()
@@ -177,8 +184,10 @@ impl Interpreter<'_> {
                     survey.configuration.nodes.retain(|id, _| known(id));
                     survey.configuration.subscriptions.retain(|one| known(&one.receiver));
                 }
+                situation.ask_receivers();
                 return Ok(situation);
             }
+            situation.ask_receivers();
             // What the survivors have just been told (a dropped node, a new path) may be on its way to a backup node.
             let behind = pairs.iter().any(|pair| {
                 let Some(backup) = situation.surveys.get(&pair.backup_node) else {
@@ -262,8 +271,13 @@ impl Interpreter<'_> {
             ));
         }
         for set in situation.lost_sets(pair) {
+            let nobody = if situation.copying(set).is_empty() {
+                "has no subscriber"
+            } else {
+                "is complete on no node that stays"
+            };
             self.report.say(&format!(
-                "set {set} of node {} has no subscriber: its tables are lost to the cluster, the empty set goes along",
+                "set {set} of node {} {nobody}: its tables are lost to the cluster, the empty set goes along",
                 pair.id
             ));
         }

@@ -194,6 +194,30 @@ pub fn pre_failover(cluster: &Cluster, failed: i32, candidate: bool) -> Call {
     Call::function(cluster, "preFailover", &[Int(failed.into()), Bool(candidate)])
 }
 
+/// Ends a subscription whose first copy is not done, on survivor `node`. Answers `f` on a receiver that has the copy meanwhile.
+#[must_use]
+pub fn end_unfinished_copy(cluster: &Cluster, ours: bool, node: i32, set: i32, receiver: i32) -> Call {
+    if ours {
+        return Call::function(
+            cluster,
+            "tl_endUnfinishedCopy",
+            &[Int(set.into()), Int(receiver.into())],
+        );
+    }
+    // Slony's own schema.
+    let subscription = format!("from @NAMESPACE@.sl_subscribe where sub_set = {set} and sub_receiver = {receiver}");
+    Call::statement(cluster.sql(&if node == receiver {
+        format!(
+            "select case when exists (select 1 {subscription} and sub_active) then false
+                         when exists (select 1 {subscription})
+                             then @NAMESPACE@.unsubscribeSet({set}, {receiver}, true) is not null
+                         else true end"
+        )
+    } else {
+        format!("delete {subscription}")
+    }))
+}
+
 /// Receivers of failed nodes turn to the origins of their sets where these live, on a node with our schema. No event.
 #[must_use]
 pub fn leave_providers(cluster: &Cluster, all_failed: &[i32]) -> Call {

@@ -64,6 +64,36 @@ begin
 end
 $trunkline$;
 
+-- On every survivor before preFailover(), the receiver first: ends a subscription whose first copy is not done, since what is missing
+-- would have to come from the failed node. Its tables keep what they have. False on a receiver that has the copy meanwhile.
+-- Locks: config lock; on the receiver ACCESS EXCLUSIVE on tables that are copied already. Event: UNSUBSCRIBE_SET on the receiver.
+create or replace function @NAMESPACE@.tl_endUnfinishedCopy(p_sub_set integer, p_sub_receiver integer) returns boolean
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_active boolean;
+begin
+    lock table @NAMESPACE@.sl_config_lock;
+    select b.sub_active into v_active
+    from @NAMESPACE@.sl_subscribe b
+    where b.sub_set = p_sub_set and b.sub_receiver = p_sub_receiver;
+    if not found then
+        return true;
+    end if;
+    if p_sub_receiver <> @NAMESPACE@.getLocalNodeId(@CLUSTER@) then
+        delete from @NAMESPACE@.sl_subscribe b where b.sub_set = p_sub_set and b.sub_receiver = p_sub_receiver;
+        perform @NAMESPACE@.RebuildListenEntries();
+        return true;
+    end if;
+    if v_active then
+        return false;
+    end if;
+    perform @NAMESPACE@.unsubscribeSet(p_sub_set, p_sub_receiver, true);
+    return true;
+end
+$trunkline$;
+
 -- Blanks the paths to a node, so that nobody connects to it any more. Returns how many there were.
 create or replace function @NAMESPACE@.tl_cutPathsTo(p_server integer) returns integer
     language plpgsql

@@ -16,6 +16,14 @@ impl Forecast {
         Foreseen::events(&["FAILOVER_NODE"])
     }
 
+    pub(super) fn end_unfinished_copy(&mut self, node: Id, set: Id, receiver: Id) -> Foreseen {
+        let known = |state: &mut super::NodeState| state.subscriptions.remove(&(set, receiver)).is_some();
+        match self.states.get_mut(&node).map(known) {
+            Some(true) if node == receiver => Foreseen::events(&["UNSUBSCRIBE_SET"]),
+            _ => Foreseen::default(),
+        }
+    }
+
     /// The leader is origin of what was the failed node's, and feeds whom a failed node fed.
     pub(super) fn failed_node_3(&mut self, failed: Id, leader: Id) -> Foreseen {
         self.everywhere(|state| {
