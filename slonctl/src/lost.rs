@@ -3,22 +3,22 @@
 mod former;
 mod writing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 
 use clap::{ArgGroup, Args};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use trunkline_sql::copy;
 use trunkline_sql::equality::TEXT_SETTINGS;
-use trunkline_sql::lost::{self, LostSequence, LostTransaction, Takeover};
+use trunkline_sql::lost::{self, LostChange, LostSequence, LostTransaction, Takeover};
 use trunkline_sql::rejoin::{self, Failover};
 use trunkline_sql::{Cluster, Session, error_text};
 
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::view::ClusterView;
-use former::Follower;
+use former::{Follower, Judged};
 pub(crate) use writing::Form;
 
 /// Options of `slonctl lost`.
@@ -83,6 +83,11 @@ impl LostError {
         move |source| Self::Database { node, what, source }
     }
 }
+
+/// Most changes about which the survivors are asked at once.
+const CHANGES_AT_ONCE: usize = 256;
+/// And what they, with the survivors' rows, may weigh.
+const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
 
 /// What is lost, in figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -264,19 +269,36 @@ impl<'a> Losses<'a> {
         let changes = lost::changes(self.failed, self.cluster, snapshot, sets, &transactions)
             .await
             .map_err(on_failed)?;
-        let mut changes = std::pin::pin!(changes);
-        let mut next = changes.try_next().await.map_err(on_failed)?;
+        let mut changes = std::pin::pin!(changes.fuse());
+        let mut ready: VecDeque<(usize, LostChange, Judged)> = VecDeque::new();
         for (place, transaction) in transactions.iter().enumerate() {
             for (form, out) in &mut *outputs {
                 form.begin(out, self.node, transaction)?;
             }
-            while let Some((_, change)) = next.take_if(|(of, _)| *of == place) {
-                let judged = rows.take(&change).await?;
+            loop {
+                if ready.is_empty() {
+                    let (mut places, mut taken, mut weight) = (Vec::new(), Vec::new(), 0);
+                    while taken.len() < CHANGES_AT_ONCE
+                        && weight < BYTES_AT_ONCE
+                        && let Some((of, change)) = changes.try_next().await.map_err(on_failed)?
+                    {
+                        weight = rows.weight(&change).saturating_add(weight);
+                        places.push(of);
+                        taken.push(change);
+                    }
+                    let judged = rows.take(&taken).await?;
+                    ready.extend(places.into_iter().zip(taken).zip(judged).map(|((a, b), c)| (a, b, c)));
+                }
+                if ready.front().is_none_or(|(of, ..)| *of != place) {
+                    break;
+                }
+                let Some((_, change, judged)) = ready.pop_front() else {
+                    break;
+                };
                 let survivor = rows.survivor(&change).map(|survivor| survivor.node);
                 for (form, out) in &mut *outputs {
                     form.change(out, &change, rows.table(&change), survivor, &judged)?;
                 }
-                next = changes.try_next().await.map_err(on_failed)?;
             }
             for (form, out) in &mut *outputs {
                 form.end(out, transaction)?;

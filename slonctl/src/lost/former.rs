@@ -10,11 +10,15 @@ use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use trunkline_sql::equality::TableShape;
 use trunkline_sql::lost::{ChangeKind, LostChange, SurvivorRow, SurvivorTable, Values};
 
 use super::{LostError, Survivor};
+
+/// What a row of a table that has not been looked at yet is taken to weigh.
+const UNKNOWN_ROW: usize = 1024;
 
 /// Why values of before are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,8 +133,72 @@ impl<'a> Follower<'a> {
         self.tables.get(&change.table?)?.as_ref()
     }
 
-    /// Takes the next change: says what its row was, and remembers what it is now.
-    pub(super) async fn take(&mut self, change: &LostChange) -> Result<Judged, LostError> {
+    /// Takes the next changes: says what their rows were, and remembers what they are now.
+    ///
+    /// The survivors are asked about all of them at once: over a network the time is one answer's, not the sum of all.
+    pub(super) async fn take(&mut self, changes: &[LostChange]) -> Result<Vec<Judged>, LostError> {
+        for change in changes.iter().filter(|change| is_about_a_row(change)) {
+            self.learn_table(change).await?;
+        }
+        let looked = try_join_all(changes.iter().map(|change| self.look(change))).await?;
+        changes
+            .iter()
+            .zip(looked)
+            .map(|(change, looked)| self.judge(change, looked))
+            .collect()
+    }
+
+    /// What a change, and the survivor's row it is about, take in memory, about.
+    pub(super) fn weight(&self, change: &LostChange) -> usize {
+        let own: usize = [&change.new, &change.key]
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len))
+            .sum();
+        own + self.table(change).map_or(UNKNOWN_ROW, SurvivorTable::row_bytes)
+    }
+
+    /// Asks the survivor about the rows of a change.
+    async fn look(&self, change: &LostChange) -> Result<Looked, LostError> {
+        if !is_about_a_row(change) {
+            return Ok(Looked::Nothing(None));
+        }
+        let Some(survivor) = self.survivor(change) else {
+            return Ok(Looked::Nothing(Some(Unknown::NoSurvivor)));
+        };
+        let (session, takeover) = (survivor.session, survivor.takeover.as_ref());
+        let Some(known) = self.table(change) else {
+            return Ok(Looked::Nothing(Some(Unknown::NoTable)));
+        };
+        let asked = LostError::database(survivor.node, "reading current values");
+        let key = match change.kind {
+            ChangeKind::Insert => known.key_of(&change.new),
+            _ => known.key_of(&change.key),
+        };
+        let Some(key) = key else {
+            return Ok(Looked::Nothing(Some(Unknown::NoTable)));
+        };
+        let new_key = match change.kind {
+            ChangeKind::Update => known.key_of(&overlaid(change.key.clone(), &change.new)),
+            _ => None,
+        };
+        let look = async |key: Vec<String>| {
+            let key = known.key_text(session, key).await.map_err(asked)?;
+            let now = known.row(session, &key, takeover).await.map_err(asked)?;
+            Ok::<_, LostError>(RowNow { key, now })
+        };
+        // As a rule the key is not changed, and is written as it was.
+        let new_key = new_key.filter(|new_key| *new_key != key);
+        let row = look(key).await?;
+        let other = match new_key {
+            Some(new_key) => Some(look(new_key).await?).filter(|other| other.key != row.key),
+            None => None,
+        };
+        Ok(Looked::Rows { row, other })
+    }
+
+    /// Says what the row of the next change was.
+    fn judge(&mut self, change: &LostChange, looked: Looked) -> Result<Judged, LostError> {
         let nothing = |unknown: Option<Unknown>| Judged {
             old: None,
             // A row that is inserted has none.
@@ -147,45 +215,24 @@ impl<'a> Follower<'a> {
             self.truncated.insert(table, self.barriers);
             return Ok(nothing(None));
         }
-        self.learn_table(table, change).await?;
-        let Some(survivor) = self.survivor(change) else {
-            return Ok(nothing(Some(Unknown::NoSurvivor)));
+        let (RowNow { key, now }, other) = match looked {
+            Looked::Rows { row, other } => (row, other),
+            Looked::Nothing(unknown) => return Ok(nothing(unknown)),
         };
-        let (session, takeover) = (survivor.session, survivor.takeover.as_ref());
         let Some(Some(known)) = self.tables.get(&table) else {
             return Ok(nothing(Some(Unknown::NoTable)));
         };
-        let asked = LostError::database(survivor.node, "reading current values");
-        let key = match change.kind {
-            ChangeKind::Insert => known.key_of(&change.new),
-            _ => known.key_of(&change.key),
-        };
-        let Some(key) = key else {
-            return Ok(nothing(Some(Unknown::NoTable)));
-        };
-        let key = known.key_text(session, key).await.map_err(asked)?;
-        let now = known.row(session, &key, takeover).await.map_err(asked)?;
-        let new_key = match change.kind {
-            ChangeKind::Update => known.key_of(&overlaid(change.key.clone(), &change.new)),
-            _ => None,
-        };
-        let new_key = match new_key {
-            Some(new_key) => Some(known.key_text(session, new_key).await.map_err(asked)?),
-            None => None,
-        }
-        .filter(|new_key| *new_key != key);
         let followed = self.rows.get(table, &key)?;
         let before = self.before(table, known, followed, now.as_ref());
         let (old, mut unknown, mut after) = applied(change, before, now.is_some());
-        if let Some(new_key) = new_key {
-            let there = known.row(session, &new_key, takeover).await.map_err(asked)?;
-            let followed = self.rows.get(table, &new_key)?;
-            if self.before(table, known, followed, there.as_ref()).has_row() {
+        if let Some(other) = other {
+            let followed = self.rows.get(table, &other.key)?;
+            if self.before(table, known, followed, other.now.as_ref()).has_row() {
                 unknown = Some(Unknown::Unexplained);
                 after = RowState::unknown(Unknown::Unexplained);
             }
             self.rows.put(table, &key, self.barriers, &RowState::Absent)?;
-            self.rows.put(table, &new_key, self.barriers, &after)?;
+            self.rows.put(table, &other.key, self.barriers, &after)?;
         } else {
             self.rows.put(table, &key, self.barriers, &after)?;
         }
@@ -197,8 +244,8 @@ impl<'a> Follower<'a> {
         Ok(Judged { old, unknown, current })
     }
 
-    async fn learn_table(&mut self, table: i32, change: &LostChange) -> Result<(), LostError> {
-        let Some(survivor) = self.survivor(change) else {
+    async fn learn_table(&mut self, change: &LostChange) -> Result<(), LostError> {
+        let (Some(survivor), Some(table)) = (self.survivor(change), change.table) else {
             return Ok(());
         };
         let Entry::Vacant(entry) = self.tables.entry(table) else {
@@ -246,6 +293,28 @@ impl<'a> Follower<'a> {
         };
         Before { state, first: true }
     }
+}
+
+/// Whether a change names a row: scripts and truncations do not.
+fn is_about_a_row(change: &LostChange) -> bool {
+    change.table.is_some() && change.kind != ChangeKind::Truncate
+}
+
+/// What the survivor says of a change.
+enum Looked {
+    /// It is not asked, or has no such table: why.
+    Nothing(Option<Unknown>),
+    Rows {
+        row: RowNow,
+        /// The row with the new key, where the change gives it another.
+        other: Option<RowNow>,
+    },
+}
+
+/// A row as the survivor has it.
+struct RowNow {
+    key: Vec<String>,
+    now: Option<SurvivorRow>,
 }
 
 /// The row before a change.

@@ -148,6 +148,14 @@ impl SurvivorTable {
         &self.shape
     }
 
+    /// Bytes of a row on the average, as the planner sees it.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        #[allow(clippy::cast_possible_truncation)]
+        let rows = (self.shape.rows as i64).max(1);
+        usize::try_from(self.shape.bytes / rows).unwrap_or(usize::MAX)
+    }
+
     /// Whether the survivor has every column of the failed node.
     #[must_use]
     pub fn is_complete(&self) -> bool {

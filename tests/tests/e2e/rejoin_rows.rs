@@ -68,21 +68,21 @@ async fn rejoin(cluster: &Cluster, node: i32, other: i32, options: &[&str]) -> (
     (run.exits(0), log)
 }
 
-/// Changes of any kind, as one batch.
+/// Changes of any kind, as one batch. None meets a value that is unique and there already.
 fn changes(random: &mut StdRng) -> String {
     let mut statements = Vec::new();
     for _ in 0..random.random_range(5..25) {
         let (a, b) = (random.random_range(1..300), random.random_range(1..40));
         statements.push(match random.random_range(0..10) {
             0 => format!("update stock set amount = amount + {a} where label % {b} = 0;"),
-            1 => format!(r#"update stock set "Place" = "Place" || '{a}' where label = {b};"#),
-            2 => format!("update stock set at = at + interval '{a} minutes' where label between {a} and {a} + {b};"),
+            1 => format!(r#"update stock set "Place" = "Place" || label || ' {a}' where label = {b};"#),
+            2 => format!("update stock set at = at + interval '{a} seconds' where label between {a} and {a} + {b};"),
             3 => format!("delete from stock where label between {a} and {a} + {b};"),
             4 => format!(
                 r#"insert into stock ("item""no", "Place", label) values ('new {a}', 'x', (select coalesce(max(label), 0) + 1 from stock))
                      on conflict do nothing;"#
             ),
-            5 => format!("update price set id = id + 1000 where id between {a} and {a} + {b};"),
+            5 => format!("update price set id = id + (select max(id) from price) where id between {a} and {a} + {b};"),
             6 => format!("delete from price where id = {a}.50; insert into price values ({a}.5, 'USD', {b});"),
             7 => format!("update price set unit = {b} / 7.0 where id < {b};"),
             8 => format!("insert into price values ({a}.25, 'CHF', 'NaN') on conflict (id) do update set currency = 'CHF';"),
