@@ -22,6 +22,9 @@ use crate::queue::EventQueue;
 
 /// Most events per origin in one poll.
 const EVENTS_PER_POLL: i64 = 500;
+/// Between two looks at what waits for the workers.
+const BACKLOG_LOOK: Duration = Duration::from_secs(2);
+
 /// Idle polls of a provider that notifies: a safety net only.
 const IDLE_POLL: Duration = Duration::from_secs(5);
 /// Idle polls of a provider that does not notify.
@@ -132,6 +135,8 @@ struct Listener<'a> {
     known: HashMap<(i32, i32), i64>,
     /// Origins whose events the provider has without a gap from where this node stands.
     trusted: HashSet<i32>,
+    /// When the worker's backlogs were looked at last, and the first event of each.
+    looked: (Instant, HashMap<i32, i64>),
     /// What it cannot show to have, and since when this node stands still there.
     lacking: Option<(Wish, Instant)>,
 }
@@ -199,6 +204,7 @@ async fn serve(
         confirmations,
         known: HashMap::new(),
         trusted: HashSet::from([provider]),
+        looked: (Instant::now(), HashMap::new()),
         lacking: None,
     };
     let mut configuration = node.configuration.subscribe();
@@ -224,6 +230,9 @@ async fn serve(
         } else {
             (pause * 2).min(most)
         };
+        if node.ours && listener.note_backlogs(&current).await? {
+            pause = pause.min(BACKLOG_LOOK);
+        }
         let full: Vec<Arc<EventQueue>> = current
             .listens
             .iter()
@@ -320,6 +329,33 @@ impl Listener<'_> {
             report.publish(self.local, &self.node.cluster).await;
         }
         Ok(())
+    }
+
+    /// Keeps in the database how far this node knows to be behind where a worker does not get on: if the origin dies, nobody else
+    /// may know. Returns whether anything waits.
+    async fn note_backlogs(&mut self, configuration: &Configuration) -> Result<bool, ListenError> {
+        let mut waiting = HashMap::new();
+        let listens = configuration.listens.iter();
+        for listen in listens.filter(|listen| listen.provider == self.provider.id) {
+            if let Some(backlog) = self.queues.get(listen.origin).and_then(|queue| queue.backlog()) {
+                waiting.insert(listen.origin, backlog);
+            }
+        }
+        let any = !waiting.is_empty();
+        let (looked, before) = &self.looked;
+        if looked.elapsed() < BACKLOG_LOOK {
+            return Ok(any);
+        }
+        for (origin, (first, newest)) in &waiting {
+            if before.get(origin) == Some(&first.seqno) {
+                events::note_backlog(self.local, &self.node.cluster, first, *newest)
+                    .await
+                    .map_err(ListenError::Local)?;
+            }
+        }
+        let firsts = waiting.into_iter().map(|(origin, (first, _))| (origin, first.seqno));
+        self.looked = (Instant::now(), firsts.collect());
+        Ok(any)
     }
 
     /// Reads what is new; returns whether there was anything.

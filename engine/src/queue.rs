@@ -126,6 +126,14 @@ impl EventQueue {
         self.room.notify_waiters();
     }
 
+    /// The first event that waits for the worker, and the number of the last one; None: nothing waits.
+    #[must_use]
+    pub fn backlog(&self) -> Option<(Event, i64)> {
+        let inner = self.lock();
+        let first = inner.waiting.front()?.event.clone();
+        Some((first, inner.last))
+    }
+
     /// Events waiting.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -224,6 +224,28 @@ pub async fn store(
     closing.send(session, None, false).await
 }
 
+/// Notes that events of an origin from `first` to number `newest` wait to be processed here (`tl_heard`).
+///
+/// # Errors
+/// Any database error.
+pub async fn note_backlog(
+    client: &Client,
+    cluster: &Cluster,
+    first: &Event,
+    newest: i64,
+) -> Result<(), tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "insert into @NAMESPACE@.tl_heard (he_origin, he_seqno, he_waiting_since, he_at)
+         values ($1, $2, $3::text::pg_catalog.timestamptz, pg_catalog.now())
+             on conflict (he_origin) do update
+            set he_seqno = excluded.he_seqno, he_waiting_since = excluded.he_waiting_since, he_at = excluded.he_at",
+    );
+    client
+        .execute(&sql, &[&first.origin, &newest, &first.timestamp])
+        .await?;
+    Ok(())
+}
+
 /// Ends the transaction of a group of SYNCs: the positions of `sets` move to the last one, the events are stored, the last
 /// is confirmed, the news channel rings, all is committed. One round trip.
 ///

@@ -16,7 +16,7 @@ pub use administration::{AdministrativeCall, administrative_calls, interpreters}
 pub use backlog::{Backlog, MOST_ROWS, backlog};
 pub use components::{BusyComponent, busy_components};
 pub use facts::{
-    ConfirmationFacts, DaemonFacts, EventFacts, FailoverFacts, FenceFacts, LogFacts, NodeFacts, SetFacts,
+    ConfirmationFacts, DaemonFacts, EventFacts, FailoverFacts, FenceFacts, HeardFacts, LogFacts, NodeFacts, SetFacts,
     find_clusters, look,
 };
 pub use locks::{

@@ -158,7 +158,9 @@ impl Look<'_> {
                 } else {
                     continue;
                 };
-                let stale = if lag.stale {
+                let stale = if let Some(ago) = lag.heard_seconds_ago {
+                    format!(" (of what node {} knew {} ago)", lag.told_by, age(ago))
+                } else if lag.stale {
                     format!(" (of what node {} last got from the origin)", lag.told_by)
                 } else {
                     String::new()

@@ -192,18 +192,29 @@ fn lag(lag: &Lag) -> String {
         Some(rows) => count(rows, "row"),
         None => "rows not known".to_owned(),
     };
-    let behind = if lag.events == 0 && lag.rows.unwrap_or(0) == 0 {
-        "up to date".to_owned()
-    } else {
-        format!("behind {}, {}, {rows}", age(lag.seconds), count(lag.events, "event"))
-    };
-    if lag.stale {
-        format!(
-            "{behind} (stale: of what node {} last got from the origin)",
+    let events = count(lag.events, "event");
+    if let Some(ago) = lag.heard_seconds_ago {
+        return format!(
+            "was behind {}, {events}, {rows} when node {} last heard of the origin, {} ago (stale)",
+            age((lag.seconds - ago).max(0.0)),
+            lag.told_by,
+            age(ago)
+        );
+    }
+    let level = lag.events == 0 && lag.rows.unwrap_or(0) == 0;
+    match (level, lag.stale) {
+        (true, false) => "up to date".to_owned(),
+        (false, false) => format!("behind {}, {events}, {rows}", age(lag.seconds)),
+        (true, true) => format!(
+            "has all that node {} got from the origin, up to {} ago (stale: what came after that is not known)",
+            lag.told_by,
+            lag.newest_seconds.map_or_else(|| "an unknown time".to_owned(), age)
+        ),
+        (false, true) => format!(
+            "behind {}, {events}, {rows} (stale: of what node {} last got from the origin)",
+            age(lag.seconds),
             lag.told_by
-        )
-    } else {
-        behind
+        ),
     }
 }
 

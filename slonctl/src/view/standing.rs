@@ -227,6 +227,7 @@ pub(crate) mod tests {
             sets: Vec::new(),
             subscriptions: Vec::new(),
             events: Vec::new(),
+            heard: Vec::new(),
             confirmations: Vec::new(),
             daemon: DaemonFacts {
                 alive: true,

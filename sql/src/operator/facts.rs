@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::try_join;
 use futures_util::try_join;
 use tokio_postgres::{Client, Row};
 
@@ -121,6 +120,19 @@ pub struct FenceFacts {
     pub age: f64,
 }
 
+/// Events of an origin that wait to be processed on the node (`tl_heard`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeardFacts {
+    /// The origin.
+    pub origin: i32,
+    /// The newest of them.
+    pub seqno: i64,
+    /// Seconds since the oldest of them was made.
+    pub waiting: f64,
+    /// Seconds since this was noted.
+    pub age: f64,
+}
+
 /// What one node says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeFacts {
@@ -140,6 +152,8 @@ pub struct NodeFacts {
     pub subscriptions: Vec<SubscriptionRow>,
     /// Events it holds, by origin.
     pub events: Vec<EventFacts>,
+    /// Events that wait to be processed there, by origin; without those that have been processed since.
+    pub heard: Vec<HeardFacts>,
     /// Confirmations it knows, by origin and receiver.
     pub confirmations: Vec<ConfirmationFacts>,
     /// Its daemon.
@@ -234,7 +248,11 @@ async fn read(client: &Client, cluster: &Cluster) -> Result<Option<NodeFacts>> {
         daemon(client, cluster, local, &ours),
         log(client, cluster),
     )?;
-    let (failovers, fences) = try_join(failovers(client, cluster, &ours), fences(client, cluster, &ours)).await?;
+    let (failovers, fences, heard) = try_join!(
+        failovers(client, cluster, &ours),
+        fences(client, cluster, &ours),
+        heard(client, cluster, &ours),
+    )?;
     let troubles = if ours.has("tl_trouble") && daemon.alive {
         trouble::list(client, cluster).await?
     } else {
@@ -249,6 +267,7 @@ async fn read(client: &Client, cluster: &Cluster) -> Result<Option<NodeFacts>> {
         sets,
         subscriptions,
         events,
+        heard,
         confirmations,
         daemon,
         troubles,
@@ -374,6 +393,28 @@ async fn events(client: &Client, cluster: &Cluster) -> Result<Vec<EventFacts>> {
             oldest_age: row.try_get(2)?,
             newest: row.try_get(3)?,
             newest_age: row.try_get(4)?,
+        })
+    })
+    .await
+}
+
+async fn heard(client: &Client, cluster: &Cluster, ours: &Ours) -> Result<Vec<HeardFacts>> {
+    if !ours.has("tl_heard") {
+        return Ok(Vec::new());
+    }
+    let sql = "select h.he_origin, h.he_seqno,
+                      extract(epoch from pg_catalog.clock_timestamp() - h.he_waiting_since)::pg_catalog.float8,
+                      extract(epoch from pg_catalog.clock_timestamp() - h.he_at)::pg_catalog.float8
+                 from @NAMESPACE@.tl_heard h
+                where not exists (select from @NAMESPACE@.sl_event e
+                                   where e.ev_origin = h.he_origin and e.ev_seqno >= h.he_seqno)
+                order by 1";
+    rows(client, cluster, sql, |row| {
+        Ok(HeardFacts {
+            origin: row.try_get(0)?,
+            seqno: row.try_get(1)?,
+            waiting: row.try_get(2)?,
+            age: row.try_get(3)?,
         })
     })
     .await

@@ -86,6 +86,16 @@ create table if not exists @NAMESPACE@.tl_origin_start (
 );
 comment on table @NAMESPACE@.tl_origin_start is 'This node has had all events of the origin behind this number: others may take them from here';
 
+create table if not exists @NAMESPACE@.tl_heard (
+    he_origin         pg_catalog.int4 primary key,
+    he_seqno          pg_catalog.int8 not null,
+    he_waiting_since  pg_catalog.timestamptz not null,
+    he_at             pg_catalog.timestamptz not null
+);
+comment on table @NAMESPACE@.tl_heard is 'Events of an origin that have come here and wait to be processed for seconds: what is known of them when the origin is gone';
+comment on column @NAMESPACE@.tl_heard.he_seqno is 'The newest of them; no more than history once sl_event has it';
+comment on column @NAMESPACE@.tl_heard.he_waiting_since is 'When the oldest of them was made, by the origin''s clock';
+
 create table if not exists @NAMESPACE@.tl_unsubscribed (
     un_set       pg_catalog.int4 not null,
     un_receiver  pg_catalog.int4 not null,

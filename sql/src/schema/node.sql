@@ -285,6 +285,7 @@ begin
     delete from @NAMESPACE@.sl_event e where e.ev_origin = p_no_id;
     delete from @NAMESPACE@.tl_origin_start o where o.os_origin = p_no_id;
     delete from @NAMESPACE@.tl_trouble t where t.tr_node = p_no_id;
+    delete from @NAMESPACE@.tl_heard h where h.he_origin = p_no_id;
     delete from @NAMESPACE@.tl_unsubscribed u where p_no_id in (u.un_receiver, u.un_origin);
     delete from @NAMESPACE@.sl_node n where n.no_id = p_no_id;
     perform @NAMESPACE@.RebuildListenEntries();

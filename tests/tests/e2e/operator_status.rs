@@ -120,12 +120,59 @@ async fn status_with_a_dead_origin_says_what_is_stale_and_who_told_it() {
         .exits(0)
         .says("UNREACHABLE")
         .says("last heard of")
-        .says("stale");
+        .says("has all that node")
+        .says("stale")
+        .keeps_quiet_about("up to date");
 
     cluster.server(1).start().unwrap_or_else(|error| panic!("{error}"));
     cluster.caught_up().await;
     assert_eq!(status(&cluster, 2).await["answered"], 3);
     cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_was_stuck_is_not_up_to_date_once_the_origin_is_dead() {
+    let cluster = Cluster::on_own_servers("status_stuck", 2).await;
+    cluster
+        .run_on_all("create table item (id int primary key, v text)")
+        .await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &TABLES, &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.caught_up().await;
+    // Nothing of node 1 can be applied from here on.
+    cluster.run(2, "alter table item add check (id < 0) not valid").await;
+    let heard = cluster.sql("select coalesce(max(he_seqno), 0) from @NAMESPACE@.tl_heard where he_origin = 1");
+    let made = cluster.sql("select max(ev_seqno) from @NAMESPACE@.sl_event where ev_origin = 1");
+    let (origin, receiver) = (cluster.connect(1).await, cluster.connect(2).await);
+    let confirmed: i64 = receiver.value(&made).await;
+    let mut row = 0;
+    wait_until("node 2 notes what waits", PATIENCE, async || {
+        row += 1;
+        origin.run(&format!("insert into item values ({row}, 'v')")).await;
+        let known: i64 = receiver.value(&heard).await;
+        if known > confirmed + 3 {
+            Ok(())
+        } else {
+            Err(known.to_string())
+        }
+    })
+    .await;
+    cluster.kill_slon(1);
+    cluster.server(1).kill();
+    let report = status(&cluster, 2).await;
+    let lag = &subscriber(&report, 2)["lag"];
+    assert_eq!(lag["stale"], true, "{report}");
+    assert!(lag["events"].as_i64().is_some_and(|events| events > 3), "{report}");
+    assert!(lag["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
+    cluster
+        .slonctl_from(2, &["status"])
+        .await
+        .exits(0)
+        .says("was behind")
+        .says("when node 2 last heard of the origin")
+        .says("(stale)")
+        .keeps_quiet_about("up to date");
 }
 
 #[tokio::test(flavor = "multi_thread")]
