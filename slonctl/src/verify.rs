@@ -4,6 +4,7 @@ mod extent;
 mod point;
 mod rate;
 mod report;
+mod stuck;
 mod table;
 
 use std::collections::BTreeMap;
@@ -93,8 +94,13 @@ pub(crate) enum VerifyError {
     Equality(#[from] EqualityError),
     /// The subscriber does not come to the SYNC.
     #[error(
-        "node {receiver} has not applied SYNC {sync} of node {origin} after {} s (it stands at {stands}); is its slon running? `slonctl status` shows what it is stuck on",
-        waited.as_secs()
+        "node {receiver} has not applied SYNC {sync} of node {origin} after {} s (it stands at {stands}){}",
+        waited.as_secs(),
+        if obstacles.is_empty() {
+            "; it gets on and needs longer (`--wait`), or waits for a lock: `slonctl status` shows it".to_owned()
+        } else {
+            format!(": {}", obstacles.join("; "))
+        }
     )]
     Behind {
         /// The origin.
@@ -107,6 +113,26 @@ pub(crate) enum VerifyError {
         stands: i64,
         /// How long it was waited for.
         waited: Duration,
+        /// What the slons say.
+        obstacles: Vec<String>,
+    },
+    /// The subscriber cannot come to the SYNC by itself.
+    #[error(
+        "node {receiver} does not get to SYNC {sync}, it stands still at {stands} for {} s: {}. Mend that and run this again",
+        stuck.as_secs(),
+        obstacles.join("; ")
+    )]
+    Stuck {
+        /// The subscriber.
+        receiver: i32,
+        /// The SYNC.
+        sync: i64,
+        /// Where it stands.
+        stands: i64,
+        /// How long it has been watched standing still.
+        stuck: Duration,
+        /// What the slons say.
+        obstacles: Vec<String>,
     },
     /// Others make events faster than the gate closes.
     #[error("node {origin} makes events too fast to stop at one: {attempts} attempts failed; try again")]

@@ -2,6 +2,7 @@
 //!
 //! Why it is the same data is told in `trunkline_sql::verification`.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -10,6 +11,7 @@ use trunkline_sql::verification::{self, MadeSync, Standing};
 use trunkline_sql::{Cluster, Session};
 
 use super::VerifyError;
+use super::stuck::Watch;
 use crate::view::ClusterView;
 
 /// How often it is tried to stop the origin's events at one SYNC.
@@ -35,6 +37,8 @@ pub(super) struct Pair {
     gate: Session,
     /// Looks at the subscriber from outside of `target`'s transaction.
     lookout: Session,
+    /// Nodes that hand the origin's events on to the subscriber, as far as they can be asked.
+    between: Vec<(i32, Session)>,
     wait: Duration,
 }
 
@@ -85,7 +89,14 @@ impl Pair {
                 reasons: view.node(node).map_or_else(Vec::new, |node| node.silence().to_vec()),
             }),
         };
+        let mut between = Vec::new();
+        for node in between_nodes(view, &sets, receiver) {
+            if let Some(Ok(session)) = view.connect(node).await {
+                between.push((node, session));
+            }
+        }
         Ok(Self {
+            between,
             cluster: view.cluster.clone(),
             origin,
             receiver,
@@ -149,18 +160,32 @@ impl Pair {
     async fn await_sync(&self, sync: i64) -> Result<(), VerifyError> {
         let started = Instant::now();
         let mut pause = LOOK;
+        let asked = self.between.iter().map(|(node, session)| (*node, session));
+        let nodes = std::iter::once((self.receiver, &self.lookout)).chain(asked).collect();
+        let mut watch = Watch::new(&self.cluster, self.origin, nodes);
         loop {
             let stands = self.stands(&self.standings().await?)?;
             if stands >= sync {
                 return Ok(());
             }
+            if let Some(stuck) = watch.is_hopeless(stands).await {
+                return Err(VerifyError::Stuck {
+                    receiver: self.receiver,
+                    sync,
+                    stands,
+                    stuck,
+                    obstacles: watch.into_obstacles(),
+                });
+            }
             if started.elapsed() >= self.wait {
+                watch.look().await;
                 return Err(VerifyError::Behind {
                     origin: self.origin,
                     receiver: self.receiver,
                     sync,
                     stands,
                     waited: started.elapsed(),
+                    obstacles: watch.into_obstacles(),
                 });
             }
             sleep(pause).await;
@@ -297,4 +322,19 @@ impl Pair {
         }
         Ok(pairs)
     }
+}
+
+/// Who hands the sets on to `receiver`, without their origin.
+fn between_nodes(view: &ClusterView, sets: &[i32], receiver: i32) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    for set in view.sets().iter().filter(|set| sets.contains(&set.id)) {
+        let mut node = receiver;
+        while let Some(own) = set.subscription(node).filter(|own| own.provider != set.origin) {
+            node = own.provider;
+            if !found.insert(node) {
+                break;
+            }
+        }
+    }
+    found
 }

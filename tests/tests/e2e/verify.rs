@@ -1,6 +1,6 @@
 //! `slonctl verify`: exact under load, whatever the types, and able to repair.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use trunkline_tests::{Cluster, Connection, Writers, test_seed};
@@ -216,7 +216,7 @@ async fn verify_says_who_does_not_come_along() {
         .await
         .exits(1)
         .says("node 2 has not applied SYNC")
-        .says("is its slon running?");
+        .says("no slon serves node 2; start one");
     cluster
         .slonctl_from(1, &["verify", "--set", "7"])
         .await
@@ -224,6 +224,45 @@ async fn verify_says_who_does_not_come_along() {
         .says("there is no set 7");
     cluster.start_slon(2);
     cluster.slonctl_from(1, &["verify"]).await.exits(0);
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_does_not_wait_for_who_is_stuck_but_for_who_gets_on_again() {
+    let cluster = two_nodes("verify_hopeless").await;
+    cluster.kill_slon(2);
+    let begun = Instant::now();
+    cluster
+        .slonctl_from(1, &["verify"])
+        .await
+        .exits(1)
+        .says("node 2 does not get to SYNC")
+        .says("no slon serves node 2; start one");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    // A slon that comes soon enough.
+    let (run, ()) = tokio::join!(cluster.slonctl_from(1, &["verify"]), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cluster.start_slon(2);
+    });
+    run.exits(0);
+    // One that runs and cannot go on.
+    cluster
+        .run(2, "alter table empty add constraint never check (id < 0) not valid")
+        .await;
+    cluster.run(1, "insert into empty values (1)").await;
+    let begun = Instant::now();
+    cluster
+        .slonctl_from(1, &["verify"])
+        .await
+        .exits(1)
+        .says("slon of node 2, remoteWorkerThread_1, for")
+        .says("never");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    let (run, ()) = tokio::join!(cluster.slonctl_from(1, &["verify"]), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cluster.run(2, "alter table empty drop constraint never").await;
+    });
+    run.exits(0);
     cluster.assert_all_equal().await;
 }
 
