@@ -1,5 +1,6 @@
 //! slon: the worker of one node.
 
+mod allocator;
 pub mod apply;
 pub mod backoff;
 pub mod cleanup;

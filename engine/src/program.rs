@@ -8,6 +8,7 @@ use std::time::Duration;
 use trunkline_sql::Cluster;
 use trunkline_sql::daemon::PROTOCOL_VERSION;
 
+use crate::allocator;
 use crate::cli::{self, Invocation};
 use crate::logging as log;
 use crate::parameters::Parameters;
@@ -25,6 +26,7 @@ const RUNTIME_THREADS: usize = 2;
 /// Runs slon with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::fix_threshold();
     log::start();
     let arguments = std::env::args_os()
         .skip(1)

@@ -134,6 +134,27 @@ async fn an_interval_the_database_refuses_ends_slon() {
     );
 }
 
+/// The rows of `wide_rows.rs` are too few to see what the allocator keeps; `make bench` shows it.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[tokio::test]
+async fn slon_runs_with_a_fixed_threshold_of_the_allocator_under_its_own_name() {
+    let cluster = Cluster::new("allocator", 1).await;
+    cluster.slonik(&cluster.establishing_script()).await.succeeds();
+    cluster.start_slon(1);
+    other_backend(&cluster, None).await;
+    let pid = cluster.with_slon(1, |slon| slon.pid());
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    assert_eq!(read("comm"), "slon\n");
+    assert!(
+        read("environ")
+            .split('\0')
+            .any(|setting| setting == "MALLOC_MMAP_THRESHOLD_=1048576"),
+        "{}",
+        read("environ")
+    );
+    assert!(read("cmdline").contains(cluster.name().name()), "{}", read("cmdline"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_quick_and_clean_although_nobody_reads() {
     let cluster = Cluster::new("stop", 1).await;
