@@ -226,6 +226,7 @@ pub(crate) async fn run(
         course.fence().await?;
         course.look_for_gone_sets().await?;
         course.save_losses().await?;
+        course.note_own_changes().await?;
         course.drop_remains().await?;
         course.return_to_cluster().await?;
     } else {

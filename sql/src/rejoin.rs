@@ -1,12 +1,13 @@
 //! What is asked of, and done to, a node that comes back after it was given up.
 
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
+use crate::Cluster;
 use crate::admin::{Call, Locks};
 use crate::configuration::PathRow;
 use crate::lost::Takeover;
 use crate::named_rows::MOST_LOGGED;
-use crate::{Cluster, quote_literal};
 
 /// A failover as a survivor remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,8 +145,8 @@ pub fn store_path(cluster: &Cluster, path: &PathRow) -> Call {
     Call::store_path(cluster, "storePath", path)
 }
 
-/// The call that has a returning node note which rows of its sets it changed alone, before it forgets its former life; None: its
-/// functions are older than that.
+/// Has a returning node note which rows of its sets it changed alone, before it forgets its former life. Does nothing where its functions
+/// are older than that.
 ///
 /// # Errors
 /// Any database error.
@@ -153,22 +154,17 @@ pub async fn note_own_changes(
     node: &Client,
     cluster: &Cluster,
     failover: &Failover,
-) -> Result<Option<Call>, tokio_postgres::Error> {
-    let Some(snapshot) = &failover.snapshot else {
-        return Ok(None);
-    };
+) -> Result<(), tokio_postgres::Error> {
     let function = cluster.sql("@NAMESPACE@.tl_noteOwnChanges(integer[], bigint, text, integer)");
     let known = "select pg_catalog.to_regprocedure($1::pg_catalog.text) is not null";
-    if !node.query_one(known, &[&function]).await?.try_get::<_, bool>(0)? {
-        return Ok(None);
-    }
-    let sets: Vec<String> = failover.sets.iter().map(ToString::to_string).collect();
-    Ok(Some(Call::statement(cluster.sql(&format!(
-        "select @NAMESPACE@.tl_noteOwnChanges('{{{}}}', {}, {}, {MOST_LOGGED})",
-        sets.join(","),
-        failover.seqno,
-        quote_literal(snapshot)
-    )))))
+    let known: bool = node.query_one(known, &[&function]).await?.try_get(0)?;
+    let Some(snapshot) = failover.snapshot.as_ref().filter(|_| known) else {
+        return forget_own_changes(node, cluster).await;
+    };
+    let sql = cluster.sql("select @NAMESPACE@.tl_noteOwnChanges($1, $2, $3, $4)");
+    let parameters: [&(dyn ToSql + Sync); 4] = [&failover.sets, &failover.seqno, snapshot, &MOST_LOGGED];
+    node.execute(&sql, &parameters).await?;
+    Ok(())
 }
 
 /// Has the next copies compare every row, whatever was noted.

@@ -191,6 +191,18 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
+    /// Has the node note which rows it has changed alone, while it still has its log; nothing waits for that.
+    pub(super) async fn note_own_changes(&self) -> Result<(), RejoinError> {
+        let there = self.connect(self.node).await?;
+        let cluster = &self.view.cluster;
+        let noting = RejoinError::database(self.node, "noting its own changes");
+        match &self.failover {
+            Some(failover) if !self.arguments.every_row => rejoin::note_own_changes(&there, cluster, failover).await,
+            _ => rejoin::forget_own_changes(&there, cluster).await,
+        }
+        .map_err(noting)
+    }
+
     /// Finds out what becomes of the node's tables whose sets are gone, and refuses if nothing would keep writers out of
     /// some of them and nobody has said that this is meant.
     pub(super) async fn look_for_gone_sets(&mut self) -> Result<(), RejoinError> {
@@ -275,12 +287,7 @@ impl<'a> Course<'a> {
             }
         }
         rejoin::begin_with_locks(&there, cluster).await.map_err(on_node)?;
-        let mut calls = Vec::new();
-        if let Some(failover) = self.failover.as_ref().filter(|_| !self.arguments.every_row) {
-            let own = rejoin::note_own_changes(&there, cluster, failover).await;
-            calls.extend(own.map_err(on_node)?);
-        }
-        calls.extend(admin::return_to_cluster(cluster, &copy, node, &self.gone.follow));
+        let mut calls = admin::return_to_cluster(cluster, &copy, node, &self.gone.follow);
         calls.extend(admin::adopt(cluster, &copy, node));
         for path in &paths {
             calls.push(if path.client == node {
