@@ -12,7 +12,7 @@
 use tokio_postgres::Client;
 
 use crate::copy::SetTable;
-use crate::{quote_ident, quote_literal};
+use crate::{Cluster, quote_ident, quote_literal};
 
 /// An index that was set aside: how to make it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,15 @@ impl IndexSetAside {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The statement that makes it, with its comment.
+    #[must_use]
+    pub fn definition(&self) -> String {
+        let comment = self.comment.as_ref().map_or(String::new(), |comment| {
+            format!("; comment on index {} is {}", self.name, quote_literal(comment))
+        });
+        format!("{}{comment}", self.definition)
     }
 }
 
@@ -74,14 +83,69 @@ pub async fn set_aside(local: &Client, table: &SetTable) -> Result<Vec<IndexSetA
     Ok(set_aside)
 }
 
-/// Makes an index again, in the same transaction.
+/// Makes an index again, in the same transaction, which goes on where it was if that fails: the answer is then why.
+///
+/// # Errors
+/// The transaction is lost.
+pub async fn build(
+    local: &Client,
+    index: &IndexSetAside,
+) -> Result<Result<(), tokio_postgres::Error>, tokio_postgres::Error> {
+    let mut built = Ok(());
+    local.batch_execute("savepoint build_index").await?;
+    // Workers need shared memory, which may be what is missing.
+    let alone = "; select pg_catalog.set_config(name, '0', true) from pg_catalog.pg_settings \
+                 where name = 'max_parallel_maintenance_workers'";
+    for workers in ["", alone] {
+        let sql = format!("set local default_tablespace to ''{workers}; {}", index.definition());
+        built = local.batch_execute(&sql).await;
+        if built.is_ok() {
+            break;
+        }
+        local.batch_execute("rollback to savepoint build_index").await?;
+    }
+    local.batch_execute("release savepoint build_index").await?;
+    Ok(built)
+}
+
+/// Notes that an index is missing, in the running transaction.
 ///
 /// # Errors
 /// Any database error.
-pub async fn build(local: &Client, index: &IndexSetAside) -> Result<(), tokio_postgres::Error> {
-    let comment = index.comment.as_ref().map_or(String::new(), |comment| {
-        format!("; comment on index {} is {}", index.name, quote_literal(comment))
-    });
-    let sql = format!("set local default_tablespace to ''; {}{comment}", index.definition);
-    local.batch_execute(&sql).await
+pub async fn note_missing(
+    local: &Client,
+    cluster: &Cluster,
+    table: &str,
+    index: &IndexSetAside,
+    reason: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let sql = cluster.sql(
+        "insert into @NAMESPACE@.tl_missing_index (mi_index, mi_table, mi_definition, mi_reason, mi_at)
+         values ($1, $2, $3, $4, pg_catalog.now())
+             on conflict (mi_index) do update
+            set mi_table = excluded.mi_table, mi_definition = excluded.mi_definition, mi_reason = excluded.mi_reason,
+                mi_at = excluded.mi_at",
+    );
+    local
+        .execute(&sql, &[&index.name, &table, &index.definition(), &reason])
+        .await?;
+    Ok(())
+}
+
+/// Statistics of a table whose rows have just come in, in the running transaction, which goes on if that fails: the answer is then why.
+///
+/// # Errors
+/// The transaction is lost.
+pub async fn analyze(
+    local: &Client,
+    tables: &[String],
+) -> Result<Result<(), tokio_postgres::Error>, tokio_postgres::Error> {
+    let statements: Vec<String> = tables.iter().map(|table| format!("analyze {table}")).collect();
+    let sql = format!("savepoint statistics; {}", statements.join("; "));
+    let done = local.batch_execute(&sql).await;
+    if done.is_err() {
+        local.batch_execute("rollback to savepoint statistics").await?;
+    }
+    local.batch_execute("release savepoint statistics").await?;
+    Ok(done)
 }

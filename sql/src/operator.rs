@@ -16,8 +16,8 @@ pub use administration::{AdministrativeCall, administrative_calls, interpreters}
 pub use backlog::{Backlog, MOST_ROWS, backlog};
 pub use components::{BusyComponent, busy_components};
 pub use facts::{
-    ConfirmationFacts, DaemonFacts, EventFacts, FailoverFacts, FenceFacts, HeardFacts, LogFacts, NodeFacts, SetFacts,
-    find_clusters, look,
+    ConfirmationFacts, DaemonFacts, EventFacts, FailoverFacts, FenceFacts, HeardFacts, LogFacts, MissingIndex,
+    NodeFacts, SetFacts, find_clusters, look,
 };
 pub use locks::{
     SequencePosition, TableUser, sequence_positions, sequence_positions_handed_over, settled_set_states,

@@ -65,6 +65,11 @@ impl<'a> CopyProgress<'a> {
         }
     }
 
+    /// The node that copies.
+    pub(super) fn node(&self) -> &Node {
+        self.node
+    }
+
     pub(super) fn begin(&self, table: &SetTable) {
         self.with(|inner| {
             inner.name = table.qualified();

@@ -8,7 +8,7 @@ use futures_util::{SinkExt, TryStreamExt};
 use tokio_postgres::Statement;
 use trunkline_sql::copy::{self, SetTable};
 use trunkline_sql::copy_indexes::{self, IndexSetAside};
-use trunkline_sql::{Session, quote_ident};
+use trunkline_sql::{Session, error_text, quote_ident};
 
 use super::WorkerError;
 use super::copy_progress::CopyProgress;
@@ -95,11 +95,8 @@ impl CopyStream<'_> {
                 self.stream(job.table, out, into).await?;
                 self.build_indexes(job.table, indexes).await?;
             }
-            let analyze: Vec<String> = part
-                .iter()
-                .map(|(job, _)| format!("analyze {}", job.table.qualified()))
-                .collect();
-            self.local.batch_execute(&analyze.join("; ")).await?;
+            let names: Vec<String> = part.iter().map(|(job, _)| job.table.qualified()).collect();
+            self.analyze(&names).await?;
         }
         Ok(())
     }
@@ -112,6 +109,23 @@ impl CopyStream<'_> {
         Ok(copy_indexes::set_aside(self.local, table).await?)
     }
 
+    /// Statistics are no part of the copy: autovacuum makes them as well, later.
+    async fn analyze(&self, tables: &[String]) -> Result<(), WorkerError> {
+        if copy_indexes::analyze(self.local, tables).await?.is_ok() {
+            return Ok(());
+        }
+        for table in tables {
+            if let Err(error) = copy_indexes::analyze(self.local, std::slice::from_ref(table)).await? {
+                log::warn!(
+                    "{}: table {table} is copied but has no statistics yet, ANALYZE failed: {}",
+                    self.actor,
+                    error_text(&error)
+                );
+            }
+        }
+        Ok(())
+    }
+
     async fn build_indexes(&self, table: &SetTable, indexes: &[IndexSetAside]) -> Result<(), WorkerError> {
         for index in indexes {
             log::config!(
@@ -121,16 +135,31 @@ impl CopyStream<'_> {
                 table.qualified()
             );
             let started = Instant::now();
-            copy_indexes::build(self.local, index).await.map_err(|source| {
-                WorkerError::Apply(ApplyError::Refused {
+            let Err(source) = copy_indexes::build(self.local, index).await? else {
+                let seconds = started.elapsed().as_secs_f64();
+                log::config!("{}: {seconds:.3} seconds to build index {}", self.actor, index.name());
+                continue;
+            };
+            let node = self.progress.node();
+            if !node.ours {
+                return Err(WorkerError::Apply(ApplyError::Refused {
                     command: "an index",
                     table: table.qualified(),
                     node: self.node,
                     source,
-                })
-            })?;
-            let seconds = started.elapsed().as_secs_f64();
-            log::config!("{}: {seconds:.3} seconds to build index {}", self.actor, index.name());
+                }));
+            }
+            // Copying it all again would end in the same way, and replication needs no index but the key's.
+            let reason = error_text(&source);
+            copy_indexes::note_missing(self.local, &node.cluster, &table.qualified(), index, &reason).await?;
+            log::error!(
+                "{}: index {} of table {} cannot be built after the copy: {reason}; the table is replicated without it. Mend that \
+                 and run `{}`; `slonctl status` names it until it is there",
+                self.actor,
+                index.name(),
+                table.qualified(),
+                index.definition()
+            );
         }
         Ok(())
     }

@@ -111,6 +111,17 @@ impl Look<'_> {
                     .map_or_else(String::new, |seconds| format!(", last sign {} ago", age(seconds)));
                 self.complain(Condition::Slon, Level::Critical, id, format!("no slon serves it{sign}"));
             }
+            for missing in &facts.missing_indexes {
+                self.complain(
+                    Condition::Slon,
+                    Level::Warning,
+                    facts.local,
+                    format!(
+                        "lacks index {} of table {}, which could not be built after the first copy: {}",
+                        missing.index, missing.table, missing.reason
+                    ),
+                );
+            }
             for trouble in &facts.troubles {
                 self.complain(
                     Condition::Slon,

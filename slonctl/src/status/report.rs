@@ -77,6 +77,8 @@ pub(crate) struct NodeReport {
     /// Newest event of it that is known, and who told.
     pub(crate) last_event: Option<LastEvent>,
     pub(crate) troubles: Vec<TroubleReport>,
+    /// Indexes that a first copy could not build.
+    pub(crate) missing_indexes: Vec<MissingIndexReport>,
     pub(crate) log: Option<LogReport>,
     /// Sets it must not write to.
     pub(crate) fenced_sets: Vec<FenceReport>,
@@ -106,6 +108,16 @@ pub(crate) struct TroubleReport {
     pub(crate) message: String,
     pub(crate) since_seconds: f64,
     pub(crate) attempts: i64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct MissingIndexReport {
+    pub(crate) index: String,
+    pub(crate) table: String,
+    /// The statement that makes it.
+    pub(crate) definition: String,
+    pub(crate) reason: String,
+    pub(crate) since_seconds: f64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -268,6 +280,19 @@ fn node_report(view: &ClusterView, node: &NodeView, sets: &[SetStanding]) -> Nod
                     message: trouble.message.clone(),
                     since_seconds: trouble.seconds,
                     attempts: trouble.attempts,
+                })
+                .collect()
+        }),
+        missing_indexes: facts.map_or_else(Vec::new, |facts| {
+            facts
+                .missing_indexes
+                .iter()
+                .map(|missing| MissingIndexReport {
+                    index: missing.index.clone(),
+                    table: missing.table.clone(),
+                    definition: missing.definition.clone(),
+                    reason: missing.reason.clone(),
+                    since_seconds: missing.age,
                 })
                 .collect()
         }),

@@ -93,6 +93,17 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport, said: &mut Said) ->
             said.once(&trouble.message)
         )?;
     }
+    for missing in &node.missing_indexes {
+        writeln!(
+            f,
+            "      index {} of table {} is missing for {}, it could not be built after the copy: {}\n      when that is mended: {}",
+            missing.index,
+            missing.table,
+            age(missing.since_seconds),
+            said.once(&missing.reason),
+            missing.definition
+        )?;
+    }
     Ok(())
 }
 

@@ -99,6 +99,13 @@ fn nodes(view: &ClusterView, plan: &Plan, findings: &mut Findings) {
             });
             tell(format!("no slon serves it{sign}; start one"));
         }
+        for missing in &facts.missing_indexes {
+            let text = format!(
+                "index {} of table {} could not be built after its first copy and is missing: {}; when that is mended, run `{}`",
+                missing.index, missing.table, missing.reason, missing.definition
+            );
+            judge(false, text);
+        }
         for trouble in &facts.troubles {
             // Everybody's slon is stuck on a node that is down; if the switch can do without that node, it can do without its events.
             let missed = peer(&trouble.actor).is_some_and(|peer| {

@@ -239,6 +239,7 @@ pub(crate) mod tests {
                 version: None,
             },
             troubles: Vec::new(),
+            missing_indexes: Vec::new(),
             log: LogFacts {
                 active: 1,
                 switching: false,

@@ -120,6 +120,21 @@ pub struct FenceFacts {
     pub age: f64,
 }
 
+/// An index that a first copy could not build after the data (`tl_missing_index`), and that is not there yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MissingIndex {
+    /// Quoted `schema.name`.
+    pub index: String,
+    /// Its table, quoted.
+    pub table: String,
+    /// The statement that makes it.
+    pub definition: String,
+    /// Why it could not be built.
+    pub reason: String,
+    /// Seconds since then.
+    pub age: f64,
+}
+
 /// Events of an origin that wait to be processed on the node (`tl_heard`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeardFacts {
@@ -160,6 +175,8 @@ pub struct NodeFacts {
     pub daemon: DaemonFacts,
     /// What its daemon is stuck on.
     pub troubles: Vec<Trouble>,
+    /// Indexes that its first copies could not build.
+    pub missing_indexes: Vec<MissingIndex>,
     /// Its log tables.
     pub log: LogFacts,
     /// Failovers it has processed, oldest first.
@@ -248,10 +265,11 @@ async fn read(client: &Client, cluster: &Cluster) -> Result<Option<NodeFacts>> {
         daemon(client, cluster, local, &ours),
         log(client, cluster),
     )?;
-    let (failovers, fences, heard) = try_join!(
+    let (failovers, fences, heard, missing_indexes) = try_join!(
         failovers(client, cluster, &ours),
         fences(client, cluster, &ours),
         heard(client, cluster, &ours),
+        missing_indexes(client, cluster, &ours),
     )?;
     let troubles = if ours.has("tl_trouble") && daemon.alive {
         trouble::list(client, cluster).await?
@@ -271,6 +289,7 @@ async fn read(client: &Client, cluster: &Cluster) -> Result<Option<NodeFacts>> {
         confirmations,
         daemon,
         troubles,
+        missing_indexes,
         log,
         failovers,
         fences,
@@ -415,6 +434,28 @@ async fn heard(client: &Client, cluster: &Cluster, ours: &Ours) -> Result<Vec<He
             seqno: row.try_get(1)?,
             waiting: row.try_get(2)?,
             age: row.try_get(3)?,
+        })
+    })
+    .await
+}
+
+async fn missing_indexes(client: &Client, cluster: &Cluster, ours: &Ours) -> Result<Vec<MissingIndex>> {
+    if !ours.has("tl_missing_index") {
+        return Ok(Vec::new());
+    }
+    // The names may be none any more: of a table that was dropped nothing is missing.
+    let sql = "select m.mi_index, m.mi_table, m.mi_definition, m.mi_reason,
+                      extract(epoch from pg_catalog.clock_timestamp() - m.mi_at)::pg_catalog.float8
+                 from @NAMESPACE@.tl_missing_index m
+                where pg_catalog.to_regclass(m.mi_index) is null and pg_catalog.to_regclass(m.mi_table) is not null
+                order by 1";
+    rows(client, cluster, sql, |row| {
+        Ok(MissingIndex {
+            index: row.try_get(0)?,
+            table: row.try_get(1)?,
+            definition: row.try_get(2)?,
+            reason: row.try_get(3)?,
+            age: row.try_get(4)?,
         })
     })
     .await

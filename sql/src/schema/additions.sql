@@ -134,6 +134,15 @@ create table if not exists @NAMESPACE@.tl_copied (
 );
 comment on table @NAMESPACE@.tl_copied is 'Tables that the copy of a set still going on has filled already: if it breaks off, the next attempt transfers what differs';
 
+create table if not exists @NAMESPACE@.tl_missing_index (
+    mi_index       pg_catalog.text primary key,
+    mi_table       pg_catalog.text not null,
+    mi_definition  pg_catalog.text not null,
+    mi_reason      pg_catalog.text not null,
+    mi_at          pg_catalog.timestamptz not null
+);
+comment on table @NAMESPACE@.tl_missing_index is 'Indexes that the first copy of a table took away and could not build after the data; one that is there again counts no more';
+
 create table if not exists @NAMESPACE@.tl_capture (
     ca_tab_id  pg_catalog.int4 primary key,
     ca_mode    pg_catalog.text not null check (ca_mode operator(pg_catalog.=) any ('{row,statement}'))

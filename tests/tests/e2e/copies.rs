@@ -173,6 +173,84 @@ async fn secondary_indexes_of_a_large_table_are_built_after_its_data() {
     cluster.assert_all_equal().await;
 }
 
+/// An index that cannot be built, and statistics that cannot be made, are no reason to copy everything again and again.
+#[tokio::test]
+async fn what_fails_after_the_rows_are_in_does_not_undo_the_copy() {
+    let cluster = Cluster::new("late_failures", 2).await;
+    cluster
+        .run_on_all(
+            "create table large (id int primary key, kind int, body text); create table small (id int primary key, kind int);
+             create function picky(int) returns int immutable language plpgsql
+                 as $$ begin if $1 < 0 then raise 'no kind: %', $1; end if; return $1; end $$;
+             create function never_looked_at(int) returns int immutable language plpgsql
+                 as $$ begin if current_query() ilike '%analyze%' then raise 'not to be looked at'; end if; return $1; end $$;",
+        )
+        .await;
+    cluster
+        .run(
+            2,
+            "create index large_picky on large (picky(kind)); comment on index large_picky is 'it''s picky';
+             create index large_kind on large (kind);
+             create index small_kind on small (never_looked_at(kind))",
+        )
+        .await;
+    cluster
+        .run(
+            1,
+            "insert into large select i, i % 7 - 1, repeat(md5(i::text), 30) from generate_series(1, 12000) i;
+             insert into small select i, i from generate_series(1, 10) i",
+        )
+        .await;
+    cluster.establish().await;
+    let tables = [r#""public"."large""#, r#""public"."small""#];
+    cluster.create_set(1, 1, &tables, &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.run(1, "update large set kind = -5 where id < 5").await;
+    cluster.assert_all_equal().await;
+    let log = cluster.with_slon(2, |slon| slon.log());
+    assert_eq!(
+        log.matches("Begin COPY of table \"public\".\"large\"").count(),
+        1,
+        "{log}"
+    );
+    assert!(
+        log.contains("index \"public\".\"large_picky\" of table \"public\".\"large\" cannot be built"),
+        "{log}"
+    );
+    assert!(log.contains("has no statistics yet, ANALYZE failed"), "{log}");
+    let node = cluster.connect(2).await;
+    let indexes = "select indexrelid::regclass::text from pg_index where indrelid = 'large'::regclass order by 1";
+    assert_eq!(node.column::<String>(indexes).await, ["large_kind", "large_pkey"]);
+    // It is named until it is there.
+    cluster
+        .slonctl_from(2, &["status"])
+        .await
+        .exits(0)
+        .says("index \"public\".\"large_picky\" of table \"public\".\"large\" is missing")
+        .says("no kind: -1")
+        .says("CREATE INDEX large_picky ON public.large");
+    cluster
+        .slonctl_from(2, &["check"])
+        .await
+        .exits(1)
+        .says("lacks index \"public\".\"large_picky\"");
+    node.run("create or replace function picky(int) returns int immutable language sql as 'select $1'")
+        .await;
+    let statement: String = node
+        .value(&cluster.sql("select mi_definition from @NAMESPACE@.tl_missing_index"))
+        .await;
+    node.run(&statement).await;
+    assert_eq!(
+        node.column::<String>(indexes).await,
+        ["large_kind", "large_picky", "large_pkey"]
+    );
+    cluster
+        .slonctl_from(2, &["status"])
+        .await
+        .exits(0)
+        .keeps_quiet_about("large_picky");
+}
+
 async fn index_oids(node: &Connection) -> Vec<String> {
     node.column(
         "select indexrelid::oid || ' ' || indexrelid::regclass::text from pg_index
