@@ -1,5 +1,7 @@
 //! What `status` shows, as data: the JSON of `--json`, and what the text is made from.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -434,31 +436,10 @@ fn remarks(view: &ClusterView, sets: &[SetReport]) -> Vec<String> {
     // Why a node does not answer stands with the node.
     let told = |note: &&String| view.nodes.values().any(|node| node.silence().contains(note));
     let mut notes: Vec<String> = view.notes.iter().filter(|note| !told(note)).cloned().collect();
+    let witnesses: Vec<&NodeFacts> = view.witnesses().collect();
+    notes.extend(failovers(&witnesses));
     for node in view.nodes.values() {
         let Some(facts) = node.facts() else { continue };
-        // A node that has come back since is a node like any other.
-        let gone = |failover: &&FailoverFacts| {
-            let known = facts.nodes.iter().find(|row| row.id == failover.failed);
-            known.is_none_or(|row| row.failed) && view.outcast(node.id).is_none()
-        };
-        for failover in facts.failovers.iter().filter(gone) {
-            let note = format!(
-                "node {} was failed over to node {} {} ago, at its event {}",
-                failover.failed,
-                failover.successor,
-                age(failover.age),
-                failover.seqno
-            );
-            let same = |known: &String| {
-                known.starts_with(&format!(
-                    "node {} was failed over to node {}",
-                    failover.failed, failover.successor
-                ))
-            };
-            if !notes.iter().any(same) {
-                notes.push(note);
-            }
-        }
         if !facts.daemon.alive && view.outcast(node.id).is_none() {
             notes.push(format!(
                 "no slon serves node {}: it gets and gives nothing until one is started",
@@ -492,4 +473,66 @@ fn remarks(view: &ClusterView, sets: &[SetReport]) -> Vec<String> {
         }
     }
     notes
+}
+
+/// The last failover of each node that has not come back since, by the word of those who took part.
+fn failovers(witnesses: &[&NodeFacts]) -> Vec<String> {
+    let mut last: BTreeMap<i32, &FailoverFacts> = BTreeMap::new();
+    for facts in witnesses {
+        // A node that has come back since is a node like any other.
+        let gone = |failover: &&FailoverFacts| {
+            let known = facts.nodes.iter().find(|row| row.id == failover.failed);
+            known.is_none_or(|row| row.failed)
+        };
+        for failover in facts.failovers.iter().filter(gone) {
+            let known = last.entry(failover.failed).or_insert(failover);
+            // An earlier failure of the same node tells nothing any more. Its numbers do not: it may have been made anew.
+            if failover.age < known.age {
+                *known = failover;
+            }
+        }
+    }
+    last.values()
+        .map(|failover| {
+            format!(
+                "node {} was failed over to node {} {} ago, at its event {}",
+                failover.failed,
+                failover.successor,
+                age(failover.age),
+                failover.seqno
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::standing::tests::facts;
+
+    #[test]
+    fn only_the_last_failover_of_a_node_is_told() {
+        let failover = |failed, seqno, successor, age| FailoverFacts {
+            failed,
+            seqno,
+            successor,
+            sets: vec![1],
+            age,
+        };
+        let witness = |local| NodeFacts {
+            failovers: vec![
+                failover(1, 50, 2, 9000.0),
+                failover(4, 7, 2, 5000.0),
+                failover(1, 80, 3, 60.0 - f64::from(local)),
+            ],
+            ..facts(local)
+        };
+        assert_eq!(
+            failovers(&[&witness(2), &witness(3)]),
+            [
+                "node 1 was failed over to node 3 57 s ago, at its event 80",
+                "node 4 was failed over to node 2 83 min 20 s ago, at its event 7"
+            ]
+        );
+    }
 }

@@ -44,7 +44,7 @@ fn write_list<'a>(f: &mut fmt::Formatter<'_>, title: &str, lines: impl Iterator<
         writeln!(f, "\n{title}")?;
     }
     for line in lines {
-        writeln!(f, "  - {line}")?;
+        writeln!(f, "  - {}", indented(line, 4))?;
     }
     Ok(())
 }
@@ -80,7 +80,7 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport, said: &mut Said) ->
             "      must not write to set {}{origin}, for {} now: {}",
             fence.set,
             age(fence.since_seconds),
-            fence.reason
+            indented(&fence.reason, 8)
         )?;
     }
     for trouble in &node.troubles {
@@ -90,7 +90,7 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport, said: &mut Said) ->
             trouble.actor,
             age(trouble.since_seconds),
             trouble.attempts,
-            said.once(&trouble.message)
+            indented(&said.once(&trouble.message), 8)
         )?;
     }
     for missing in &node.missing_indexes {
@@ -100,8 +100,8 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &NodeReport, said: &mut Said) ->
             missing.index,
             missing.table,
             age(missing.since_seconds),
-            said.once(&missing.reason),
-            missing.definition
+            indented(&said.once(&missing.reason), 8),
+            indented(&missing.definition, 8)
         )?;
     }
     Ok(())
@@ -233,4 +233,19 @@ fn lag(lag: &Lag) -> String {
 fn count(number: i64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// The text with all lines but the first moved in by so many columns.
+fn indented(text: &str, columns: usize) -> String {
+    text.trim_end().replace('\n', &format!("\n{:columns$}", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_lines_stand_below_the_first() {
+        assert_eq!(indented("one\ntwo\nthree\n", 4), "one\n    two\n    three");
+    }
 }
