@@ -5,9 +5,10 @@ mod checks;
 mod loss;
 mod quorum;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use futures_util::future::join_all;
 
 use crate::cli::CommandError;
 use crate::confirmation::{self, Consent};
@@ -114,7 +115,11 @@ pub(crate) async fn run(
             );
         }
     }
-    let Some(plan) = prepare(arguments, console, &view).await else {
+    let (plan, slow) = tokio::join!(
+        prepare(arguments, console, &view),
+        slow_nodes(arguments, console, &view)
+    );
+    let Some(plan) = plan.filter(|_| !slow) else {
         return Ok(Exit::Refused);
     };
     if arguments.dry_run {
@@ -124,6 +129,40 @@ pub(crate) async fn run(
         return Ok(Exit::Declined);
     }
     Ok(carry_out(arguments, console, &view, &plan).await)
+}
+
+/// Whether a node that is to be given up is only slow: those that were not waited for are asked once more while the plan is read.
+async fn slow_nodes(arguments: &FailoverArguments, console: &Console, view: &ClusterView) -> bool {
+    let hurried = arguments.failed.iter().copied();
+    let asked = hurried.filter(|id| view.hurried.contains(id)).map(async |id| {
+        let begun = Instant::now();
+        let answer = view.ask_patiently(id).await;
+        let seconds = begun.elapsed().as_secs_f64();
+        match answer {
+            // What others have given up before is not given up by being slow.
+            Ok(()) if arguments.although_alive || view.outcast(id).is_some() => false,
+            Ok(()) => {
+                console.event(
+                    Some(id),
+                    "refused",
+                    &format!(
+                        "answers after all, after {seconds:.1} s more: it is slow, not lost. Nothing was done. If it can be kept \
+                         alive for a minute, `slonctl switch` loses nothing; to give it up all the same, add --although-alive"
+                    ),
+                );
+                true
+            }
+            Err(reasons) => {
+                console.event(
+                    Some(id),
+                    "silent",
+                    &format!("does not answer within {seconds:.1} s more either: {}", reasons.join("; ")),
+                );
+                false
+            }
+        }
+    });
+    join_all(asked).await.contains(&true)
 }
 
 /// Shows what a failover would do and cost, and does it only if somebody says so in a word.

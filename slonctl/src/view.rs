@@ -7,7 +7,7 @@ mod search;
 pub(crate) mod standing;
 mod stuck;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trunkline_sql::admin::SETTINGS;
 use trunkline_sql::operator::NodeFacts;
@@ -18,6 +18,7 @@ use crate::configuration::Configuration;
 
 pub(crate) use discovery::{CONNECT_TIMEOUT, DiscoveryError};
 pub(crate) use lag::{Lag, lag};
+pub(crate) use search::PATIENCE_WITH_LOST;
 pub(crate) use standing::{SetStanding, Subscription};
 pub(crate) use stuck::{call_in_words, overdue_in_words};
 
@@ -123,6 +124,8 @@ pub(crate) struct ClusterView {
     pub(crate) configuration: Configuration,
     /// All nodes anybody knows, by number.
     pub(crate) nodes: BTreeMap<i32, NodeView>,
+    /// Nodes said to be lost that had not answered when they were not waited for any longer: slow, perhaps.
+    pub(crate) hurried: BTreeSet<i32>,
     /// What is odd about what was found: a conninfo that leads elsewhere, nodes that contradict each other.
     pub(crate) notes: Vec<String>,
 }

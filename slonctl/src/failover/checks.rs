@@ -6,7 +6,7 @@ use crate::console::age;
 use crate::finding::Findings;
 use crate::hooks::HookEvent;
 use crate::proof::list;
-use crate::view::{ClusterView, SetStanding, Subscription};
+use crate::view::{ClusterView, PATIENCE_WITH_LOST, SetStanding, Subscription};
 
 /// Said of a failed origin that nothing will cut off.
 const NO_FENCE: &str = "no `fence` hook is configured for it, so nothing makes sure that it is dead. If it still runs, or comes back \
@@ -34,6 +34,14 @@ pub(super) fn look(
                     findings.problem(*id, format!("{text}; to give it up all the same, add --although-alive"));
                 }
             }
+            Some(_) if view.hurried.contains(id) && !arguments.although_alive => findings.warning(
+                *id,
+                format!(
+                    "has not answered within {} s, which a node that is only slow may need as well: it is asked once more, with the \
+                     usual time limits, before anything is done",
+                    PATIENCE_WITH_LOST.as_secs()
+                ),
+            ),
             Some(_) => {}
         }
         let originates = sets.iter().any(|set| set.origin == *id);

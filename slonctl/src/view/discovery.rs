@@ -4,7 +4,7 @@
 //! conninfos in `sl_path`, and so on until nobody new is named. Nobody waits for anybody: what one node tells is followed while
 //! another is still silent, so a host that is frozen costs one time limit and not one for each way to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -64,11 +64,28 @@ impl ClusterView {
             cluster,
             configuration,
             nodes: BTreeMap::new(),
+            hurried: BTreeSet::new(),
             notes: Vec::new(),
         };
         view.ask_named(lost).await?;
         view.compare();
         Ok(view)
+    }
+
+    /// Asks a node that was not waited for once more over all known ways, with the usual limits. Ok: it answers.
+    pub(crate) async fn ask_patiently(&self, id: i32) -> Result<(), Vec<String>> {
+        let ways = self.node(id).map_or(&[][..], |node| &node.ways);
+        let mut asked: FuturesUnordered<_> = ways.iter().map(|way| find(&self.cluster, &way.conninfo)).collect();
+        let mut reasons = Vec::new();
+        while let Some(found) = asked.next().await {
+            match found {
+                Found::Node(found) if found.1.local == id => return Ok(()),
+                Found::Node(_) => {}
+                Found::Nothing(reason) if reasons.contains(&reason) => {}
+                Found::Nothing(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons)
     }
 
     /// Asks everybody again: nodes that answered over their open sessions, the others anew.
@@ -104,6 +121,7 @@ impl ClusterView {
             cluster,
             configuration,
             nodes: BTreeMap::new(),
+            hurried: BTreeSet::new(),
             notes: Vec::new(),
         };
         let (reached, silent): (Vec<_>, Vec<_>) = asked

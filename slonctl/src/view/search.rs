@@ -17,8 +17,9 @@ const MOST_WAYS: usize = 8;
 /// How long a node may leave the ways that were named unanswered before those of `sl_path` are tried beside them. Less than a time
 /// limit, and enough for one that is well.
 const HEAD_START: Duration = Duration::from_millis(500);
-/// How long a node that is said to be lost is waited for: enough to notice that it is not.
-const PATIENCE_WITH_LOST: Duration = Duration::from_secs(2);
+/// How long a node that is said to be lost is waited for before the plan is shown. Before anything is done it is asked once more, with
+/// the usual limits: a slow node is not a lost one.
+pub(crate) const PATIENCE_WITH_LOST: Duration = Duration::from_secs(2);
 
 /// A way that was tried to its end.
 struct Outcome {
@@ -201,6 +202,9 @@ impl<'a> Search<'a> {
                         PATIENCE_WITH_LOST.as_secs()
                     );
                     view.silent(id, way, reason);
+                    if view.facts(id).is_none() {
+                        view.hurried.insert(id);
+                    }
                 }
                 (None, Some(reason)) => view.notes.push(reason),
                 (_, None) => {}

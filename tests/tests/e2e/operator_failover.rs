@@ -1,5 +1,7 @@
 //! `slonctl failover`: who could take over, what is lost, who agrees; and what it refuses.
 
+use std::time::Duration;
+
 use trunkline_tests::{Cluster, PATIENCE, run_slonctl, wait_until};
 
 /// Node 1 with a set that nodes 2 and 3 get from it; only node 2 forwards it.
@@ -116,6 +118,34 @@ async fn a_failover_is_refused_while_it_is_wrong_and_proved_when_it_is_right() {
     );
     cluster.lose(1);
     cluster.run(2, "insert into item values (2, 'after')").await;
+    cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_only_slow_is_not_given_up() {
+    let cluster = star("op_slow").await;
+    cluster.caught_up().await;
+    let failover = ["failover", "--failed", "1", "-f"];
+    cluster.server(1).freeze();
+    let (run, ()) = tokio::join!(cluster.slonctl_from(2, &failover), async {
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        cluster.server(1).thaw();
+    });
+    run.exits(3)
+        .says("has not answered within 2 s")
+        .says("answers after all")
+        .says("it is slow, not lost. Nothing was done");
+    assert_eq!(origin(&cluster).await, 1);
+    cluster.caught_up().await;
+    // One that stays silent is given up.
+    cluster.server(1).freeze();
+    cluster
+        .slonctl_from(2, &[&failover[..], &["--dry-run"]].concat())
+        .await
+        .exits(0)
+        .says("s more either");
+    cluster.server(1).thaw();
+    cluster.caught_up().await;
     cluster.assert_all_equal().await;
 }
 
