@@ -231,3 +231,45 @@ async fn a_subscription_that_its_receiver_hears_of_after_the_failover_ends_by_it
         .succeeds();
     cluster.assert_all_equal().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_for_nothing_but_a_half_copy_is_refused_with_a_way_out_that_works() {
+    let mut cluster = Cluster::on_own_servers("half_only", 2).await;
+    cluster.run_on_all("create table second (id int primary key)").await;
+    cluster.establish().await;
+    cluster.create_set(2, 1, &[r#""public"."second""#], &[]).await;
+    let holder = cluster.connect(1).await;
+    holder.run("begin; lock table second").await;
+    cluster
+        .slonik("subscribe set (id = 2, provider = 1, receiver = 2, forward = yes);")
+        .await
+        .succeeds();
+    let waiting = "select exists (select from pg_catalog.pg_locks where not granted and relation = 'second'::regclass)";
+    holds(&cluster, 1, "the copy waits for the table", waiting).await;
+    cluster.kill_slon(1);
+    cluster.server(1).kill();
+    let failover = "failover (id = 1, backup node = 2);";
+    cluster
+        .slonik(failover)
+        .await
+        .fails()
+        .says("no node that stays has a set of node 1 completely")
+        .says("`unsubscribe set (id = 2, receiver = 2)` first");
+    cluster
+        .slonctl_from(2, &["failover", "--failed", "1", "-f"])
+        .await
+        .exits(3)
+        .says("node 2 has not finished its first copy of set 2");
+    cluster
+        .slonik("unsubscribe set (id = 2, receiver = 2);")
+        .await
+        .succeeds();
+    cluster
+        .slonik(&format!("{failover} drop node (id = 1, event node = 2);"))
+        .await
+        .succeeds()
+        .says("set 2 of node 1 has no subscriber");
+    cluster.lose(1);
+    cluster.run(2, "insert into second values (1)").await;
+    assert_nobody_subscribes(&cluster).await;
+}
