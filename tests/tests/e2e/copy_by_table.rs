@@ -56,7 +56,7 @@ async fn half_copied(cluster: &Cluster) -> (Connection, Vec<String>) {
         .slonik("subscribe set (id = 1, provider = 1, receiver = 2, forward = yes);")
         .await
         .succeeds();
-    let known = cluster.sql("select count(*) from @NAMESPACE@.sl_table");
+    let known = cluster.sql("select count(*) from @NAMESPACE@.sl_table where tab_set = 1");
     wait_until(
         "the tables are known on node 2",
         Duration::from_secs(60),
@@ -78,7 +78,7 @@ async fn half_copied(cluster: &Cluster) -> (Connection, Vec<String>) {
     .await;
     let done = copied(cluster, &node).await;
     assert!(!done.contains(&"tiny".to_owned()), "{done:?}");
-    let active = cluster.sql("select count(*) from @NAMESPACE@.sl_subscribe where sub_active");
+    let active = cluster.sql("select count(*) from @NAMESPACE@.sl_subscribe where sub_set = 1 and sub_active");
     assert_eq!(node.value::<i64>(&active).await, 0, "the set is not complete");
     let refused = node.try_run(&format!("delete from {} where id = 2", done[0])).await;
     assert!(
@@ -199,4 +199,53 @@ async fn a_subscription_that_ends_while_its_copy_goes_on_leaves_ordinary_tables(
     assert!(triggers.is_empty(), "{triggers:?}");
     cluster.subscribe(1, 1, 1, 2).await;
     cluster.assert_all_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_hangs_on_a_frozen_origin_does_not_hold_the_failover_up() {
+    let mut cluster = Cluster::on_own_servers("bytablelost", 2).await;
+    large(&cluster).await;
+    cluster.run_on_all("create table kept (id int primary key)").await;
+    cluster.run(1, "insert into kept values (1)").await;
+    cluster
+        .slonik(
+            "create set (id = 2, origin = 1);\n\
+             set add table (set id = 2, origin = 1, id = 99, fully qualified name = 'public.kept');",
+        )
+        .await
+        .succeeds();
+    cluster.subscribe(2, 1, 1, 2).await;
+    let (reader, done) = half_copied(&cluster).await;
+    // The last table hangs at the provider.
+    let (holder, lookout) = (cluster.connect(1).await, cluster.connect(1).await);
+    holder.run("set lock_timeout to '5s'; begin; lock table tiny").await;
+    reader.run("commit").await;
+    let waiting = "select exists (select from pg_locks where relation = 'tiny'::regclass and not granted)";
+    wait_until("the copy waits at node 1", Duration::from_secs(60), async || {
+        if lookout.value::<bool>(waiting).await {
+            Ok(())
+        } else {
+            Err("no lock is waited for".to_owned())
+        }
+    })
+    .await;
+    let node = cluster.connect(2).await;
+    cluster.kill_slon(1);
+    cluster.server(1).freeze();
+    cluster
+        .slonik("failover (id = 1, backup node = 2);")
+        .await
+        .succeeds()
+        .says("holds its tables")
+        .says("node 2 has not finished its first copy of set 1: its subscription ends");
+    cluster.lose(1);
+    // What is copied stays, and is an ordinary table.
+    let rows: i64 = node.value(&format!("select count(*) from {}", done[0])).await;
+    assert!(rows > 10_000, "{rows}");
+    node.run(&format!(
+        "delete from {}; delete from tiny; insert into kept values (2)",
+        done[0]
+    ))
+    .await;
+    cluster.caught_up().await;
 }

@@ -1,7 +1,6 @@
 //! Subscriptions that were still being copied when the origin was lost: what is missing is lost with it, so they end.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use tokio_postgres::error::SqlState;
 use trunkline_grammar::Id;
@@ -14,8 +13,8 @@ use crate::interpreter::Interpreter;
 use crate::progress::{Announcements, Pace};
 
 /// How long a lock of the copy is waited for before the sessions of the receiver's slon are ended: it may be reading from a node
-/// that does not answer any more.
-const LOCK_TIMEOUT: &str = "set local lock_timeout = '1s'";
+/// that does not answer any more. After that somebody else may have the lock, and the wait is long enough to name him.
+const LOCK_TIMEOUTS: [&str; 2] = ["set local lock_timeout = '1s'", "set local lock_timeout = '10s'"];
 
 impl Interpreter<'_> {
     /// Ends them on their receivers, then in the books of the others, whom the receivers' events reach too late. False: a copy
@@ -84,14 +83,14 @@ impl Interpreter<'_> {
         let receiver = one.receiver;
         let call = self.ending(receiver, one).await?;
         let (mut pace, mut announcements, mut told) = (Pace::new(), Announcements::new(), false);
-        let begun = Instant::now();
         loop {
             self.connections.begin(receiver, false).await?;
             if !self.connections.rehearses() {
-                self.connections.run(receiver, &Call::statement(LOCK_TIMEOUT)).await?;
+                let limit = LOCK_TIMEOUTS[usize::from(told)];
+                self.connections.run(receiver, &Call::statement(limit)).await?;
             }
             let ended = match self.connections.lock(receiver, Locks::EventAndConfig).await {
-                Ok(()) => self.connections.run(receiver, &call).await,
+                Ok(()) => self.connections.run_in_wait(receiver, &call, &mut announcements).await,
                 Err(failure) => Err(failure),
             };
             match ended {
@@ -115,12 +114,11 @@ impl Interpreter<'_> {
             let served = admin::daemon_sessions(session, &self.cluster)
                 .await
                 .map_err(Failure::of_query("sessions of the node's slon"))?;
-            if announcements.due().is_some() || !told {
+            if !told {
                 told = true;
                 self.report.say(&format!(
-                    "the copy of set {} on node {receiver} holds its tables since {:.0} s: the sessions of its slon are ended",
-                    one.set,
-                    begun.elapsed().as_secs_f64()
+                    "the copy of set {} on node {receiver} holds its tables: the sessions of its slon are ended",
+                    one.set
                 ));
             }
             if let Err(error) = admin::end_sessions(session, &served).await {
