@@ -286,11 +286,24 @@ begin
             from {rows}
             offset 0
         ) as r';
-        -- One row needs no numbers to find its other half. Without the inner `limit` the server refuses whole rows of tables
-        -- that have lost a column, and expects so much work of the first large statement that it compiles the plan (`jit`).
+        -- One row needs no numbers to find its other half. Without the `limit` the server expects so much work of the first large
+        -- statement that it compiles the plan (`jit`); whole rows of tables that have lost a column it only takes out of a
+        -- query with a `limit` of its own. Where none is lost there is less to start: one query below, with everything volatile in it.
         v_single := v_insert || replace(v_body, '{rows}', '(select "trunkline old" as o, {key} as key from old_rows as "trunkline old" limit 1) o,
                 (select "trunkline new" as n from new_rows as "trunkline new" limit 1) n
             where not exists (select from new_rows limit 1 offset 1)');
+        if not exists (select from pg_attribute a where a.attrelid = v_table.oid and a.attisdropped) then
+            v_single := replace(v_insert, 'pg_catalog.nextval({sequence})', 'r.number')
+                || 'pg_catalog.cardinality(r.changed) operator(pg_catalog./) 2, r.changed operator(pg_catalog.||) r.key
+        from (
+            select pg_catalog.nextval({sequence}) as number,
+                   {hstore}.hstore_to_array({hstore}.hstore("trunkline new") operator({hstore}.-) {hstore}.hstore("trunkline old")) as changed,
+                   {key} as key
+            from old_rows as "trunkline old", new_rows as "trunkline new"
+            where not exists (select from new_rows limit 1 offset 1)
+            limit 1
+        ) as r';
+        end if;
         v_changes := @NAMESPACE@.tl_changed_columns(v_table.oid);
         if v_plain and v_changes is not null then
             v_known := v_insert || replace(replace(replace(
@@ -309,7 +322,7 @@ begin
     v_body := '
 #variable_conflict use_variable
 declare
-    v_status bigint;
+    v_first boolean;
     v_rows bigint;
     v_now bigint;
     v_settings pg_catalog.text[];
@@ -317,21 +330,23 @@ declare
     v_memory pg_catalog.text;
     v_jit pg_catalog.text;
 begin
-    -- One expression: PL/pgSQL takes a snapshot for each that has a volatile function in it.
-    v_status := case when {fits} and {usual} then pg_catalog.pg_sequence_last_value({status}) operator(pg_catalog.&) 1 end;
-    if v_status is null then
+    -- Few expressions: PL/pgSQL prepares each of them anew in every transaction, and takes a snapshot for each that has a
+    -- volatile function in it.
+    v_first := case when {fits} and {usual} then {status} end;
+    if v_first is null then
         if pg_catalog.current_setting(''session_replication_role'') operator(pg_catalog.<>) ''origin'' then
             return null;
         end if;
         v_settings := {schema}.tl_settings_for_logging({path});
-        v_status := pg_catalog.pg_sequence_last_value({status}) operator(pg_catalog.&) 1;
+        v_first := ({status}) is true;
         if {fits} is not true then
-            if v_status operator(pg_catalog.=) 0 then
+            if v_first then
                 {looked up 1};
             else
                 {looked up 2};
             end if;
             get diagnostics v_rows = row_count;
+            v_first := null;
             if v_rows operator(pg_catalog.>) 0
                 and exists (select from pg_catalog.pg_inherits h where h.inhparent operator(pg_catalog.=) tg_relid)
             then
@@ -340,18 +355,24 @@ begin
             end if;
         end if;
     end if;
-    if v_rows is not null then
-        null;
-    elsif v_status operator(pg_catalog.=) 0 then
+    if v_first then
         {known 1}
-    else
+    elsif not v_first then
         {known 2}
+    end if;
+    -- The first change of the table that this transaction logs: nothing to compare with.
+    if (
+        case
+            when v_settings is not null {or many}or pg_catalog.current_setting({memory}, true) operator(pg_catalog.<>) '''' then false
+            else pg_catalog.set_config({memory}, ({now})::pg_catalog.text, true) is not null
+        end
+    ) then
+        return null;
     end if;
     if v_settings is not null then
         perform {schema}.tl_settings_restore(v_settings);
     end if;
-    v_now := pg_catalog.pg_stat_get_xact_tuples_inserted(tg_relid) operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(tg_relid)
-        operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tg_relid);
+    v_now := {now};
     v_noted := case
         when v_rows operator(pg_catalog.=) 0
             or coalesce(pg_catalog.current_setting({memory}, true), '''') operator(pg_catalog.=) any (array['''', (v_now operator(pg_catalog.-) v_rows)::pg_catalog.text])
@@ -360,13 +381,14 @@ begin
     if v_noted is null then
         perform {schema}.tl_capture_doubt({id}, {memory});
     end if;
+    {discard}
     return null;
 end
 ';
     if p_command = 'u' then
         v_known := v_single || ';
         get diagnostics v_rows = row_count;
-        if v_rows operator(pg_catalog.=) 0 then
+        if not found then
             v_memory := pg_catalog.current_setting(''work_mem'');
             v_jit := pg_catalog.current_setting(''jit'', true);
             v_noted := case when pg_catalog.pg_size_bytes(v_memory) operator(pg_catalog.<) 67108864 then pg_catalog.set_config(''work_mem'', ''64MB'', true) end
@@ -376,14 +398,16 @@ end
             v_noted := pg_catalog.set_config(''work_mem'', v_memory, true)
                 operator(pg_catalog.||) case when v_jit operator(pg_catalog.=) ''on'' then pg_catalog.set_config(''jit'', ''on'', true) end;
         end if;';
+        v_body := replace(replace(v_body, '{or many}', ''), '{discard}', '');
     else
+        v_known := v_known || ';
+        get diagnostics v_rows = row_count;';
         -- The plan made for millions of rows is kept, and may be one that the server compiles each time it runs (`jit`): not for
         -- the single rows that follow.
-        v_known := v_known || ';
-        get diagnostics v_rows = row_count;
-        if v_rows operator(pg_catalog.>) 1000000 then
-            discard plans;
-        end if;';
+        v_body := replace(v_body, '{or many}', 'or v_rows operator(pg_catalog.>) 1000000 ');
+        v_body := replace(v_body, '{discard}', 'if v_rows operator(pg_catalog.>) 1000000 then
+        discard plans;
+    end if;');
     end if;
     v_body := replace(v_body, '{known 1}', replace(v_known, '{log}', 'sl_log_1'));
     v_body := replace(v_body, '{known 2}', replace(v_known, '{log}', 'sl_log_2'));
@@ -400,7 +424,12 @@ end
     v_body := replace(v_body, '{command}', format('%L::pg_catalog."char"', upper(p_command)));
     v_body := replace(v_body, '{hstore}', @NAMESPACE@.tl_hstore());
     v_body := replace(v_body, '{sequence}', format('%L::pg_catalog.regclass', format('%I.sl_action_seq', @CLUSTER@)));
-    v_body := replace(v_body, '{status}', format('%L::pg_catalog.regclass', format('%I.sl_log_status', @CLUSTER@)));
+    v_body := replace(v_body, '{status}', format(
+        '(pg_catalog.pg_sequence_last_value(%L::pg_catalog.regclass) operator(pg_catalog.&) 1) operator(pg_catalog.=) 0',
+        format('%I.sl_log_status', @CLUSTER@)
+    ));
+    v_body := replace(v_body, '{now}', 'pg_catalog.pg_stat_get_xact_tuples_inserted(tg_relid) operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_updated(tg_relid)
+        operator(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tg_relid)');
     v_body := replace(v_body, '{schema}', quote_ident(@CLUSTER@));
     -- names last: they may contain anything
     v_body := replace(v_body, '{nspname}', quote_literal(v_table.nspname));
