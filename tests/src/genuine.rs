@@ -71,14 +71,14 @@ fn find() -> Result<GenuineSlony, String> {
     }
 }
 
-/// Asks for the triggers on the tables of schema `public` as the original would have them: where a table is captured by statement, the
-/// three triggers that do it count as `_C_logtrigger`.
+/// Asks for the triggers on the tables of schema `public` as the original would have them: where a table is captured by
+/// functions written for it, the triggers that run them count as `_C_logtrigger`.
 pub const ORIGINALS_TRIGGERS: &str = "
     select c.relname, t.tgname, case when t.tgname like '%logtrigger' and t.tgenabled = 'D' and 3 = (
-               select count(*) from pg_trigger s
-               where s.tgrelid = c.oid and s.tgenabled = 'O' and s.tgname ~ 'logtrigger_[iud]$'
+               select sum(case when s.tgname ~ 'r$' then 3 else 1 end) from pg_trigger s
+               where s.tgrelid = c.oid and s.tgenabled = 'O' and s.tgname ~ 'logtrigger_[iudr]$'
            ) then 'O' else t.tgenabled end
     from pg_trigger t join pg_class c on c.oid = t.tgrelid
     where not t.tgisinternal and c.relnamespace = 'public'::regnamespace
-      and t.tgname !~ '(logtrigger_[iud]|see_tl_capture_mode)$'
+      and t.tgname !~ '(logtrigger_[iudr]|see_tl_capture_mode)$'
     order by 1, 2";

@@ -180,7 +180,7 @@ async fn by_triggers(client: &Client, cluster: &Cluster, set: i32) -> Result<Pro
             &sql,
             &[
                 &set,
-                &vec![name("logtrigger"), name("logtrigger_i")],
+                &vec![name("logtrigger"), name("logtrigger_i"), name("logtrigger_r")],
                 &vec![name("denyaccess"), name("lockedset")],
             ],
         )

@@ -1,13 +1,15 @@
--- Capture at the level of statements: which tables, by which triggers, and the functions written for them.
+-- Capture by functions written for one table: which tables, by which triggers, and the text of the functions.
 --
--- The default where it is safe, see tl_capture_decision(). A captured row costs half as much where the rows of a statement are logged
--- together, by three triggers with transition tables, `_C_logtrigger_i`, `_u` and `_d`, while `_C_logtrigger` is disabled. Their functions, tl_log_<table>_<i|u|d>, are written for one
--- table: names, key and needed settings stand in them as constants, since looking each of them up costs as much as logging the row.
--- What they take for granted is the table's shape, see tl_capture_shape(). They ask tl_capture_fits() for it in an expression
+-- Names, key and needed settings stand in them as constants, since looking each of them up costs as much as logging the row.
+-- By statement, the default where it is safe (see tl_capture_decision()), the rows of a statement are logged together, by three triggers
+-- with transition tables, `_C_logtrigger_i`, `_u` and `_d`: a row of many costs half as much. By row there is one trigger, `_C_logtrigger_r`.
+-- `_C_logtrigger` is disabled then; it logs where nothing can be taken for granted, see tl_log_triggers_wanted().
+-- What the functions, tl_log_<table>_<i|u|d|r>, take for granted is the table's shape, see tl_capture_shape(). They ask
+-- tl_capture_fits() for it in an expression
 -- the server evaluates once and again after every change of the table, so a function is never quietly wrong after an
 -- ALTER TABLE or a new child: then it logs by looking everything up, until repair_log_triggers() has run.
--- Order: each function compares how many changes of the table the server has counted since it last logged with the number of rows
--- it logs. Other changes in between mean that statements were nested, see capture_order.sql.
+-- Order, by statement: each function compares how many changes of the table the server has counted since it last logged with the number
+-- of rows it logs. Other changes in between mean that statements were nested, see capture_order.sql.
 
 -- How a table is captured, `row` or `statement`, and why.
 create or replace function @NAMESPACE@.tl_capture_decision(p_tab_id integer, out mode pg_catalog.text, out reason pg_catalog.text)
@@ -66,6 +68,41 @@ begin
         mode := 'statement';
         reason := 'the default; nothing stands against it';
     end if;
+end
+$trunkline$;
+
+-- Suffixes of the log triggers that are enabled where a table takes writes: `_i`, `_u` and `_d` if it is captured by statement, `_r` if it is
+-- captured by row with a function written for it, none (the trigger of the original's name) if its rows have to be looked up.
+create or replace function @NAMESPACE@.tl_log_triggers_wanted(p_tab_id integer) returns pg_catalog.text[]
+    language plpgsql stable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+begin
+    if (select d.mode = 'statement' from @NAMESPACE@.tl_capture_decision(p_tab_id) as d) then
+        return '{_i,_u,_d}';
+    elsif exists (
+        select
+        from @NAMESPACE@.sl_table t
+        join pg_class c on c.oid = t.tab_reloid and c.relkind = 'r'
+        join pg_namespace n on n.oid = c.relnamespace and n.nspname !~ '[{]'
+        join pg_index x on x.indrelid = c.oid
+        join pg_class i on i.oid = x.indexrelid and i.relname = t.tab_idxname
+        where t.tab_id = p_tab_id and c.relname !~ '[{]'
+          -- the key may not be null, no name has what is filled into the text, no column is generated when read
+          and not exists (
+              select
+              from pg_attribute a
+              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                and (
+                    (a.attname::text = any (@NAMESPACE@.tl_index_columns(x.indexrelid)) and not a.attnotnull)
+                    or a.attname ~ '[{]'
+                    or to_jsonb(a) ->> 'attgenerated' = 'v'
+                )
+          )
+    ) then
+        return '{_r}';
+    end if;
+    return array[''];
 end
 $trunkline$;
 
@@ -218,7 +255,7 @@ begin
 end
 $trunkline$;
 
--- Text of the log function of a table for a command: i, u or d.
+-- Text of the log function of a table for a command: i, u or d; or r, for every row of all three.
 create or replace function @NAMESPACE@.tl_log_function_text(p_tab_id integer, p_command pg_catalog.text) returns pg_catalog.text
     language plpgsql stable
     set search_path to pg_catalog, pg_temp
@@ -271,7 +308,10 @@ begin
 
     v_usual := @NAMESPACE@.tl_usual_settings(v_table.oid);
 
-    if p_command = 'i' then
+    if p_command = 'r' then
+        v_body := @NAMESPACE@.tl_row_function_template();
+        v_columns := coalesce(@NAMESPACE@.tl_column_texts(v_table.oid), format('%1$s.hstore_to_array(%1$s.hstore("trunkline new"))', @NAMESPACE@.tl_hstore()));
+    elsif p_command = 'i' then
         v_columns := @NAMESPACE@.tl_column_texts(v_table.oid);
         v_known := v_insert || '0, ' || case when v_columns is null then '{hstore}.hstore_to_array({hstore}.hstore("trunkline new"))' else '{columns}' end
             || ' from new_rows as "trunkline new"';
@@ -319,7 +359,7 @@ begin
         ));
     end if;
 
-    v_body := '
+    v_body := coalesce(case when p_command = 'r' then v_body end, '
 #variable_conflict use_variable
 declare
     v_first boolean;
@@ -384,7 +424,7 @@ begin
     {discard}
     return null;
 end
-';
+');
     if p_command = 'u' then
         v_known := v_single || ';
         get diagnostics v_rows = row_count;
@@ -399,7 +439,7 @@ end
                 operator(pg_catalog.||) case when v_jit operator(pg_catalog.=) ''on'' then pg_catalog.set_config(''jit'', ''on'', true) end;
         end if;';
         v_body := replace(replace(v_body, '{or many}', ''), '{discard}', '');
-    else
+    elsif p_command <> 'r' then
         v_known := v_known || ';
         get diagnostics v_rows = row_count;';
         -- The plan made for millions of rows is kept, and may be one that the server compiles each time it runs (`jit`): not for
@@ -409,10 +449,12 @@ end
         discard plans;
     end if;');
     end if;
-    v_body := replace(v_body, '{known 1}', replace(v_known, '{log}', 'sl_log_1'));
-    v_body := replace(v_body, '{known 2}', replace(v_known, '{log}', 'sl_log_2'));
-    v_body := replace(v_body, '{looked up 1}', replace(v_looked_up, '{log}', 'sl_log_1'));
-    v_body := replace(v_body, '{looked up 2}', replace(v_looked_up, '{log}', 'sl_log_2'));
+    if p_command <> 'r' then
+        v_body := replace(v_body, '{known 1}', replace(v_known, '{log}', 'sl_log_1'));
+        v_body := replace(v_body, '{known 2}', replace(v_known, '{log}', 'sl_log_2'));
+        v_body := replace(v_body, '{looked up 1}', replace(v_looked_up, '{log}', 'sl_log_1'));
+        v_body := replace(v_body, '{looked up 2}', replace(v_looked_up, '{log}', 'sl_log_2'));
+    end if;
     v_body := replace(v_body, '{fits}', '{schema}.tl_capture_fits({regclass}, {id}, {shape})');
     v_body := replace(v_body, '{usual}', v_usual);
     v_body := replace(v_body, '{path}', quote_literal(case when @NAMESPACE@.tl_depends_on_path(v_table.oid) then 'search_path' else '' end));
@@ -437,6 +479,94 @@ end
     v_body := replace(v_body, '{key}', v_key_pairs);
     v_body := replace(v_body, '{columns}', coalesce(v_columns, ''));
     return replace(v_body, '{changes}', coalesce(v_changes, ''));
+end
+$trunkline$;
+
+-- Text of the log function for every row, still to be filled in.
+create or replace function @NAMESPACE@.tl_row_function_template() returns pg_catalog.text
+    language plpgsql immutable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_insert text := 'insert into {schema}.{log} (
+                log_origin, log_txid, log_tableid, log_actionseq,
+                log_tablenspname, log_tablerelname, log_cmdtype, log_cmdupdncols, log_cmdargs
+            ) values ({node}, pg_catalog.txid_current(), {id}, pg_catalog.nextval({sequence}), ';
+    v_names text := '{nspname}::pg_catalog.text, {relname}::pg_catalog.text, ';
+    v_body text := '
+#variable_conflict use_variable
+declare
+    "trunkline new" alias for new;
+    "trunkline old" alias for old;
+    v_first boolean;
+    v_settings pg_catalog.text[];
+    v_changed pg_catalog.text[];
+    v_key pg_catalog.text[];
+begin
+    v_first := case when {fits} and {usual} then {status} end;
+    if v_first is null then
+        if pg_catalog.current_setting(''session_replication_role'') operator(pg_catalog.<>) ''origin'' then
+            return null;
+        end if;
+        v_settings := {schema}.tl_settings_for_logging({path});
+        v_first := ({status}) is true;
+        if {fits} is not true then
+            if tg_op operator(pg_catalog.=) ''INSERT'' then
+                v_changed := {schema}.tl_without_virtual_columns(tg_relid, {hstore}.hstore_to_array({hstore}.hstore("trunkline new")));
+            else
+                v_key := {schema}.tl_key_of_row(tg_relid, {id}, tg_op, {hstore}.hstore("trunkline old"));
+                if tg_op operator(pg_catalog.=) ''UPDATE'' then
+                    v_changed := {changed};
+                end if;
+            end if;
+            {looked up}
+            v_first := null;
+        end if;
+    end if;
+    if v_first is null then
+        null;
+    elsif tg_op operator(pg_catalog.=) ''UPDATE'' then
+        v_changed := {changed};
+        {update}
+    elsif tg_op operator(pg_catalog.=) ''INSERT'' then
+        {insert}
+    else
+        {delete}
+    end if;
+    if v_settings is not null or pg_catalog.pg_trigger_depth() operator(pg_catalog.>) 1 then
+        if v_settings is not null then
+            perform {schema}.tl_settings_restore(v_settings);
+        end if;
+        if pg_catalog.pg_trigger_depth() operator(pg_catalog.>) 1 and {schema}.tl_may_be_nested(tg_relid) then
+            perform {schema}.tl_capture_doubt({id}, {memory});
+        end if;
+    end if;
+    return null;
+end
+';
+    v_case record;
+begin
+    for v_case in
+        select w.place, v_insert || w.names || w.expressions || ')' as statement
+        from (values
+            ('{update}', v_names, '''U''::pg_catalog."char", pg_catalog.cardinality(v_changed) operator(pg_catalog./) 2, v_changed operator(pg_catalog.||) {key}'),
+            ('{insert}', v_names, '''I''::pg_catalog."char", 0, {columns}'),
+            ('{delete}', v_names, '''D''::pg_catalog."char", 0, {key}'),
+            ('{looked up}', 'tg_table_schema, tg_table_name, ', 'tg_op::pg_catalog."char",
+                case when tg_op operator(pg_catalog.=) ''UPDATE'' then pg_catalog.cardinality(v_changed) operator(pg_catalog./) 2 else 0 end,
+                v_changed operator(pg_catalog.||) v_key')
+        ) as w (place, names, expressions)
+    loop
+        v_body := replace(v_body, v_case.place, format(
+            'if v_first then
+            %s;
+        else
+            %s;
+        end if;',
+            replace(v_case.statement, '{log}', 'sl_log_1'), replace(v_case.statement, '{log}', 'sl_log_2')
+        ));
+    end loop;
+    return replace(v_body, '{changed}', '{hstore}.hstore_to_array({hstore}.hstore("trunkline new") operator({hstore}.-) {hstore}.hstore("trunkline old"))');
 end
 $trunkline$;
 
@@ -529,7 +659,7 @@ begin
 end
 $trunkline$;
 
--- Writes the log functions of a table. Returns how many had to be changed. The server need not compile them to see that they are right:
+-- Writes the log functions of a table that it needs as it is now. Returns how many had to be changed. The server need not compile them to see that they are right:
 -- it would for each of a thousand tables.
 -- Locks: none. Event: none.
 create or replace function @NAMESPACE@.tl_write_log_functions(p_tab_id integer) returns integer
@@ -542,7 +672,7 @@ declare
     v_text text;
     v_changed int4 := 0;
 begin
-    foreach v_command in array '{i,u,d}'::text[] loop
+    foreach v_command in array @NAMESPACE@.tl_log_commands(p_tab_id) loop
         v_text := @NAMESPACE@.tl_log_function_text(p_tab_id, v_command);
         if not exists (
             select from pg_proc f
@@ -556,6 +686,34 @@ begin
         end if;
     end loop;
     return v_changed;
+end
+$trunkline$;
+
+-- The commands, as of tl_log_function_text(), for which a table has log functions written for it; none if its rows have to be looked up.
+create or replace function @NAMESPACE@.tl_log_commands(p_tab_id integer) returns pg_catalog.text[]
+    language sql stable
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+    select array(select substr(w.suffix, 2) from unnest(@NAMESPACE@.tl_log_triggers_wanted(p_tab_id)) as w (suffix) where w.suffix <> '')
+$trunkline$;
+
+-- Makes the trigger of row level that runs a function written for the table, where it is missing, and writes the function.
+-- Locks: SHARE ROW EXCLUSIVE on the table. Event: none.
+create or replace function @NAMESPACE@.tl_create_row_trigger(p_tab_id integer) returns void
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+as $trunkline$
+declare
+    v_table regclass := @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableConfigureTriggers');
+    v_trigger name := @NAMESPACE@.tl_object_name('', '_logtrigger_r');
+begin
+    perform @NAMESPACE@.tl_write_log_functions(p_tab_id);
+    if not exists (select from pg_trigger g where g.tgrelid = v_table and g.tgname = v_trigger) then
+        execute format(
+            'create trigger %I after insert or update or delete on %s for each row execute procedure %I.%I()',
+            v_trigger, v_table, @CLUSTER@, format('tl_log_%s_r', p_tab_id)
+        );
+    end if;
 end
 $trunkline$;
 
@@ -626,7 +784,7 @@ begin
 end
 $trunkline$;
 
--- Removes the log functions of a table.
+-- Removes the log functions of a table that no trigger runs.
 create or replace function @NAMESPACE@.tl_drop_log_functions(p_tab_id integer) returns void
     language plpgsql
     set search_path to pg_catalog, pg_temp
@@ -638,7 +796,14 @@ begin
         select f.proname
         from pg_proc f
         where f.pronamespace = quote_ident(@CLUSTER@)::regnamespace
-          and f.proname in (format('tl_log_%s_i', p_tab_id)::name, format('tl_log_%s_u', p_tab_id)::name, format('tl_log_%s_d', p_tab_id)::name)
+          and f.proname in (
+              format('tl_log_%s_i', p_tab_id)::name, format('tl_log_%s_u', p_tab_id)::name,
+              format('tl_log_%s_d', p_tab_id)::name, format('tl_log_%s_r', p_tab_id)::name
+          )
+          and not exists (
+              select from pg_depend d
+              where d.refclassid = 'pg_proc'::regclass and d.refobjid = f.oid and d.classid = 'pg_trigger'::regclass
+          )
     loop
         execute format('drop function %I.%I()', @CLUSTER@, v_function);
     end loop;
@@ -654,27 +819,26 @@ create or replace function @NAMESPACE@.tl_configure_log_triggers(p_tab_id intege
 as $trunkline$
 declare
     v_table regclass := @NAMESPACE@.tl_table_of_id(p_tab_id, 'alterTableConfigureTriggers');
-    v_by_statement bool := p_writes and (select d.mode = 'statement' from @NAMESPACE@.tl_capture_decision(p_tab_id) as d);
-    v_trigger name;
+    v_wanted text[] := case when p_writes then @NAMESPACE@.tl_log_triggers_wanted(p_tab_id) else '{}' end;
+    v_trigger record;
 begin
-    if v_by_statement then
+    if '_i' = any (v_wanted) then
         perform @NAMESPACE@.tl_create_statement_triggers(p_tab_id);
+    elsif '_r' = any (v_wanted) then
+        perform @NAMESPACE@.tl_create_row_trigger(p_tab_id);
     end if;
     for v_trigger in
-        select g.tgname
-        from pg_trigger g
+        select g.tgname as name, w.suffix = any (v_wanted) as enabled
+        from unnest('{_i,_u,_d,_r}'::text[]) as w (suffix)
+        join pg_trigger g on g.tgname = @NAMESPACE@.tl_object_name('', '_logtrigger' || w.suffix)
         where g.tgrelid = v_table
-          and g.tgname = any (array[
-              @NAMESPACE@.tl_object_name('', '_logtrigger_i'), @NAMESPACE@.tl_object_name('', '_logtrigger_u'),
-              @NAMESPACE@.tl_object_name('', '_logtrigger_d')
-          ])
-          and (g.tgenabled = 'O') <> v_by_statement
+          and (g.tgenabled = 'O') <> (w.suffix = any (v_wanted))
     loop
-        execute format('alter table %s %s trigger %I', v_table, case when v_by_statement then 'enable' else 'disable' end, v_trigger);
+        execute format('alter table %s %s trigger %I', v_table, case when v_trigger.enabled then 'enable' else 'disable' end, v_trigger.name);
     end loop;
     execute format(
         'alter table %s %s trigger %I',
-        v_table, case when p_writes and not v_by_statement then 'enable' else 'disable' end, @NAMESPACE@.tl_object_name('', '_logtrigger')
+        v_table, case when '' = any (v_wanted) then 'enable' else 'disable' end, @NAMESPACE@.tl_object_name('', '_logtrigger')
     );
 end
 $trunkline$;
@@ -686,22 +850,22 @@ create or replace function @NAMESPACE@.tl_capture_outdated(p_tab_id integer) ret
 as $trunkline$
 declare
     v_table regclass := @NAMESPACE@.tl_table_of_id(p_tab_id, 'repair_log_triggers');
-    v_used bool;
-    v_wanted bool;
+    v_used text[];
+    v_wanted text[];
 begin
-    select bool_or(g.tgname = @NAMESPACE@.tl_object_name('', '_logtrigger_i')) into v_used
-    from pg_trigger g
-    where g.tgrelid = v_table and g.tgenabled = 'O'
-      and g.tgname in (@NAMESPACE@.tl_object_name('', '_logtrigger'), @NAMESPACE@.tl_object_name('', '_logtrigger_i'));
+    select array_agg(w.suffix) into v_used
+    from unnest('{"",_i,_u,_d,_r}'::text[]) as w (suffix)
+    join pg_trigger g on g.tgname = @NAMESPACE@.tl_object_name('', '_logtrigger' || w.suffix)
+    where g.tgrelid = v_table and g.tgenabled = 'O';
     if v_used is null then
         return false;
     end if;
-    select d.mode = 'statement' into v_wanted from @NAMESPACE@.tl_capture_decision(p_tab_id) as d;
-    if v_used <> v_wanted or not v_used then
-        return v_used <> v_wanted;
+    v_wanted := @NAMESPACE@.tl_log_triggers_wanted(p_tab_id);
+    if not (v_used @> v_wanted and v_used <@ v_wanted) then
+        return true;
     end if;
     return exists (
-        select from unnest('{i,u,d}'::text[]) as command
+        select from unnest(@NAMESPACE@.tl_log_commands(p_tab_id)) as command
         where not exists (
             select from pg_proc f
             where f.pronamespace = quote_ident(@CLUSTER@)::regnamespace and f.proname = format('tl_log_%s_%s', p_tab_id, command)::name
@@ -719,10 +883,13 @@ create or replace function @NAMESPACE@.tl_renew_log_functions() returns bigint
 as $trunkline$
     select count(*)
     from @NAMESPACE@.sl_table t
-    cross join lateral @NAMESPACE@.tl_capture_decision(t.tab_id) as d
-    cross join lateral (select case when d.mode = 'statement' then @NAMESPACE@.tl_write_log_functions(t.tab_id) else 0 end as changed) as w
+    cross join lateral (
+        select case when exists (
+            select
+            from unnest(@NAMESPACE@.tl_log_triggers_wanted(t.tab_id)) as w (suffix)
+            join pg_trigger g on g.tgname = @NAMESPACE@.tl_object_name('', '_logtrigger' || w.suffix)
+            where g.tgrelid = t.tab_reloid and w.suffix <> ''
+        ) then @NAMESPACE@.tl_write_log_functions(t.tab_id) else 0 end as changed
+    ) as w
     where w.changed > 0
-      and exists (
-          select from pg_trigger g where g.tgrelid = t.tab_reloid and g.tgname = @NAMESPACE@.tl_object_name('', '_logtrigger_i')
-      )
 $trunkline$;

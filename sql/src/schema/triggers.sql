@@ -33,9 +33,7 @@ begin
         with role as (
             select s.set_id, @NAMESPACE@.tl_acceptsWrites(s.set_id) as writes from @NAMESPACE@.sl_set s
         )
-        select g.tab_id, g.reloid::regclass as relation, g.arguments, coalesce(r.writes, false) as writes,
-               coalesce(r.writes, false)
-                   and (select d.mode = 'statement' from @NAMESPACE@.tl_capture_decision(g.tab_id) d) as by_statement
+        select g.tab_id, g.reloid::regclass as relation, g.arguments, coalesce(r.writes, false) as writes
         from @NAMESPACE@.tl_log_trigger_arguments(p_tab_ids) g
         left join @NAMESPACE@.sl_table t on t.tab_id = g.tab_id
         left join role r on r.set_id = t.tab_set
@@ -58,7 +56,8 @@ begin
             case when v_table.writes then v_deny else v_log end,
             case when v_table.writes then v_deny_truncate else v_log_truncate end
         );
-        if v_table.by_statement then
+        if v_table.writes then
+            -- the log triggers whose functions are written for the table
             perform @NAMESPACE@.alterTableConfigureTriggers(v_table.tab_id);
         end if;
     end loop;
@@ -86,6 +85,7 @@ begin
     end if;
     if v_table is not null then
         execute format('drop trigger if exists %I on %s', @NAMESPACE@.tl_object_name('', '_logtrigger'), v_table);
+        execute format('drop trigger if exists %I on %s', @NAMESPACE@.tl_object_name('', '_logtrigger_r'), v_table);
         perform @NAMESPACE@.tl_drop_statement_triggers(p_tab_id);
         execute format('drop trigger if exists %I on %s', @NAMESPACE@.tl_object_name('', '_denyaccess'), v_table);
         perform @NAMESPACE@.alterTableDropTruncateTrigger(v_table::text, p_tab_id);
@@ -127,7 +127,7 @@ begin
 end
 $trunkline$;
 
--- The same for all tables of a set, one statement for each that is captured by row or not at all. Returns nothing.
+-- The same for all tables of a set, one statement for each that is not captured and has no log functions of its own. Returns nothing.
 -- Locks: the tables as above, of the caller's doing where the order matters. Event: none.
 create or replace function @NAMESPACE@.tl_configure_triggers_of_set(p_set_id integer) returns void
     language plpgsql
@@ -138,27 +138,24 @@ declare
     v_deny name := @NAMESPACE@.tl_object_name('', '_denyaccess');
     v_log_truncate name := @NAMESPACE@.tl_object_name('', '_truncatetrigger');
     v_deny_truncate name := @NAMESPACE@.tl_object_name('', '_truncatedeny');
-    v_statement name := @NAMESPACE@.tl_object_name('', '_logtrigger_i');
+    v_own name[] := array[@NAMESPACE@.tl_object_name('', '_logtrigger_i'), @NAMESPACE@.tl_object_name('', '_logtrigger_r')];
     v_writes boolean := @NAMESPACE@.tl_acceptsWrites(p_set_id);
     v_table record;
 begin
     for v_table in
         select t.tab_id, c.oid::regclass as relation,
-               exists (select from pg_trigger g where g.tgrelid = c.oid and g.tgname = v_statement)
-                   or v_writes and (select d.mode = 'statement' from @NAMESPACE@.tl_capture_decision(t.tab_id) d) as by_statement
+               v_writes or exists (select from pg_trigger g where g.tgrelid = c.oid and g.tgname = any (v_own)) as by_functions
         from @NAMESPACE@.sl_table t
         left join pg_class c on c.oid = t.tab_reloid
         where t.tab_set = p_set_id
         order by t.tab_id
     loop
-        if v_table.by_statement or v_table.relation is null then
+        if v_table.by_functions or v_table.relation is null then
             perform @NAMESPACE@.alterTableConfigureTriggers(v_table.tab_id);
         else
             execute format(
-                'alter table %1$s %2$s trigger %4$I, %3$s trigger %5$I, %2$s trigger %6$I, %3$s trigger %7$I',
-                v_table.relation,
-                case when v_writes then 'enable' else 'disable' end, case when v_writes then 'disable' else 'enable' end,
-                v_log, v_deny, v_log_truncate, v_deny_truncate
+                'alter table %1$s disable trigger %2$I, enable trigger %3$I, disable trigger %4$I, enable trigger %5$I',
+                v_table.relation, v_log, v_deny, v_log_truncate, v_deny_truncate
             );
         end if;
     end loop;

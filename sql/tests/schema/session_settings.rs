@@ -1,6 +1,6 @@
 //! The text of values in the log does not depend on the writer's settings, and the settings are his again afterwards.
 
-use crate::{node, replicate};
+use crate::{Connection, node, replicate};
 
 const SETTINGS: &[(&str, &str)] = &[
     ("datestyle", "SQL, DMY"),
@@ -25,10 +25,23 @@ async fn text_does_not_depend_on_the_writers_settings() {
         )
         .await;
     replicate(&connection, 1, "public.t").await;
+    for mode in ["statement", "row"] {
+        text_is_the_same(&connection, mode).await;
+    }
+}
+
+async fn text_is_the_same(connection: &Connection, mode: &str) {
+    connection
+        .run(&format!(
+            "select @NAMESPACE@.tl_capture_mode(1, '{mode}'); truncate @NAMESPACE@.sl_log_1"
+        ))
+        .await;
     let write = "insert into public.t values (1, timestamp '2024-03-04 05:06:07', make_interval(months => -1, days => 2, hours => 3, secs => 5.5), decode('00ff5c', 'hex'),
                      0.1::float8 + 0.2::float8, 'apps.named', tsrange(timestamp '2024-03-04', null), array[0.1::float4 / 3], '-1234.5'::numeric::money);
                  update public.t set f = f + 1; delete from public.t";
-    connection.run("set extra_float_digits to 3").await;
+    connection
+        .run("set timezone to 'UTC'; set extra_float_digits to 3")
+        .await;
     connection.run(write).await;
     let expected = connection.log().await;
     assert_eq!(expected.len(), 3);

@@ -94,11 +94,11 @@ fn table_query(table: &str) -> &'static str {
             "select distinct seql_seqid, seql_origin, seql_ev_seqno, seql_last_value from @NAMESPACE@.sl_seqlog order by 1, 2, 3, 4"
         }
         "triggers" => {
-            // The three triggers of capture by statement, where they are enabled, count as the original's one.
+            // The three triggers of capture by statement, or the one with a function for the table, count as the original's where they are enabled.
             "select tgrelid::regclass, string_agg(tgname || ' ' || case when tgname like '%logtrigger' and 3 = (\
-                 select count(*) from pg_trigger s where s.tgrelid = g.tgrelid and s.tgname ~ 'logtrigger_[iud]$' and s.tgenabled = 'O' and g.tgenabled = 'D' \
+                 select sum(case when s.tgname ~ 'r$' then 3 else 1 end) from pg_trigger s where s.tgrelid = g.tgrelid and s.tgname ~ 'logtrigger_[iudr]$' and s.tgenabled = 'O' and g.tgenabled = 'D' \
              ) then 'O' else tgenabled::text end, ', ' order by tgname) \
-             from pg_trigger g where not tgisinternal and tgname !~ '(logtrigger_[iud]|see_tl_capture_mode)$' \
+             from pg_trigger g where not tgisinternal and tgname !~ '(logtrigger_[iudr]|see_tl_capture_mode)$' \
              and tgrelid::regclass::text not similar to '%(sl_log|tl_capture)%' group by tgrelid order by tgrelid::regclass::text"
         }
         "identity" => "select last_value from @NAMESPACE@.sl_local_node_id",
