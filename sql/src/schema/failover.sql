@@ -377,6 +377,18 @@ begin
             and p.no_id = b.sub_provider and p.no_failed
             and r.no_id = b.sub_receiver and not r.no_failed;
         perform @NAMESPACE@.tl_changeOrigin(v_set_id, p_backup_node);
+        -- No ACCEPT_SET follows a failover. Without a SYNC of the new origin, which may have been idle since this node came back to the
+        -- cluster, the set begins at the newest event of it: it takes over only when everybody has confirmed its FAILOVER_NODE.
+        update @NAMESPACE@.sl_setsync y
+        set ssy_seqno = e.ev_seqno, ssy_snapshot = e.ev_snapshot
+        from (
+            select n.ev_seqno, n.ev_snapshot
+            from @NAMESPACE@.sl_event n
+            where n.ev_origin = p_backup_node and n.ev_snapshot is not null
+            order by n.ev_seqno desc
+            limit 1
+        ) e
+        where y.ssy_setid = v_set_id and y.ssy_origin = p_backup_node and y.ssy_seqno = 0;
         if v_local_node_id = p_backup_node then
             perform @NAMESPACE@.tl_configureSetTriggers(v_set_id);
         end if;

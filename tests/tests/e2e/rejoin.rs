@@ -134,6 +134,49 @@ async fn a_failed_origin_lists_what_it_alone_had_and_comes_back_without_a_copy()
         .says("has taken part in the cluster again");
 }
 
+/// What a returned node knows of the others begins with its return, so it has no SYNC of a node that has been idle since; when that
+/// one takes over, its changes must come all the same.
+#[tokio::test]
+async fn a_failover_right_after_a_return_reaches_the_node_that_returned() {
+    let cluster = three_nodes("rejoin_failover").await;
+    // It makes no SYNC while it is idle.
+    cluster.stop_slon(3);
+    cluster.start_slon_with(3, &["-t", "0"]);
+    cluster.kill_slon(1);
+    cluster.slonik("failover (id = 1, backup node = 2);").await.succeeds();
+    let save = directory("rejoin_failover");
+    let arguments = ["rejoin", "--node", "1", "--save", save.to_str().unwrap()];
+    let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), cluster.start_slon_when_returned(1, 2));
+    run.exits(0);
+    let known: i64 = cluster
+        .connect(1)
+        .await
+        .value(&cluster.sql("select count(*) from @NAMESPACE@.sl_event where ev_origin = 3 and ev_type = 'SYNC'"))
+        .await;
+    assert_eq!(known, 0, "this shows nothing");
+    cluster.kill_slon(2);
+    cluster.slonik("failover (id = 2, backup node = 3);").await.succeeds();
+    cluster
+        .run(
+            3,
+            "insert into journal (writer) values (9); update accounts set balance = 99 where id = 2",
+        )
+        .await;
+    let back = cluster.connect(1).await;
+    wait_until("the change of node 3 on node 1", PATIENCE, async || {
+        let there: i64 = back.value("select count(*) from journal where writer = 9").await;
+        if there == 1 {
+            Ok(())
+        } else {
+            Err("not there".to_owned())
+        }
+    })
+    .await;
+    cluster.slonik("drop node (id = 2, event node = 3);").await.succeeds();
+    let verify = cluster.slonctl_of(&[3, 1], &["verify"]).await;
+    verify.exits(0);
+}
+
 #[tokio::test]
 async fn writers_on_a_failed_origin_lose_nothing_unlisted_and_rejoin_may_be_interrupted() {
     let seed = test_seed("writers_on_a_failed_origin_lose_nothing_unlisted_and_rejoin_may_be_interrupted");
