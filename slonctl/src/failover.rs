@@ -115,6 +115,9 @@ pub(crate) async fn run(
             );
         }
     }
+    if let Some(plan) = done_before(arguments, &view) {
+        return conclude(arguments, console, &view, &plan).await;
+    }
     let (plan, slow) = tokio::join!(
         prepare(arguments, console, &view),
         slow_nodes(arguments, console, &view)
@@ -129,6 +132,81 @@ pub(crate) async fn run(
         return Ok(Exit::Declined);
     }
     Ok(carry_out(arguments, console, &view, &plan).await)
+}
+
+/// An earlier run that was cut short behind its script: the nodes have been failed over and dropped, by everybody's account.
+fn done_before(arguments: &FailoverArguments, view: &ClusterView) -> Option<Plan> {
+    let mut failed = arguments.failed.clone();
+    failed.sort_unstable();
+    failed.dedup();
+    let mut sets: Vec<i32> = Vec::new();
+    for id in &failed {
+        if view
+            .witnesses()
+            .any(|facts| facts.local == *id || facts.nodes.iter().any(|node| node.id == *id))
+        {
+            return None;
+        }
+        let remembered = view.witnesses().flat_map(|facts| &facts.failovers);
+        let newest = remembered
+            .filter(|failover| failover.failed == *id)
+            .min_by(|a, b| a.age.total_cmp(&b.age))?;
+        sets.extend(&newest.sets);
+    }
+    let standing: Vec<SetStanding> = view.sets().into_iter().filter(|set| sets.contains(&set.id)).collect();
+    let new = standing.first()?.origin;
+    let all_there = standing.iter().all(|set| set.origin == new) && arguments.to.is_none_or(|to| to == new);
+    all_there.then(|| Plan {
+        failed,
+        new,
+        sets: standing,
+        script: Script::new(view, [new]),
+    })
+}
+
+/// What comes behind the script: the hook of the new origin, and the proof.
+async fn conclude(
+    arguments: &FailoverArguments,
+    console: &Console,
+    view: &ClusterView,
+    plan: &Plan,
+) -> Result<Exit, CommandError> {
+    let sets: Vec<i32> = plan.sets.iter().map(|set| set.id).collect();
+    console.event(
+        None,
+        "plan",
+        &format!(
+            "Node {} has been failed over and dropped already, the origin of set {} is node {}. What is left is its hook \
+             `post_promote`, if there is one, and the proof",
+            list(&plan.failed),
+            list(&sets),
+            plan.new
+        ),
+    );
+    if arguments.dry_run {
+        return Ok(Exit::Done);
+    }
+    if !arguments.yes && confirmation::press_enter().await == Consent::Refused {
+        return Ok(Exit::Declined);
+    }
+    let old = plan.failed.first().copied().unwrap_or(plan.new);
+    let occasion = Occasion::of(view, "failover", &sets, old, plan.new);
+    let hooks_good = promoted(view, &occasion, plan.new, console).await;
+    let arguments = FailoverArguments {
+        drop_node: true,
+        ..arguments.clone()
+    };
+    Ok(finish(&arguments, console, view, plan, hooks_good).await)
+}
+
+/// Runs the hook of the new origin; false if it failed, which has been said.
+async fn promoted(view: &ClusterView, occasion: &Occasion, new: i32, console: &Console) -> bool {
+    let hooks = &view.configuration.hooks;
+    let ran = hooks.run(new, HookEvent::PostPromote, occasion, None, console).await;
+    if let Err(error) = &ran {
+        console.event(Some(new), "hook_failed", &error.to_string());
+    }
+    ran.is_ok()
 }
 
 /// Whether a node that is to be given up is only slow: those that were not waited for are asked once more while the plan is read.
@@ -370,11 +448,7 @@ async fn carry_out(arguments: &FailoverArguments, console: &Console, view: &Clus
             &format!("{reason} after node {new} had taken over; the failed node may still have to be dropped"),
         );
     }
-    let mut good = true;
-    if let Err(error) = hooks.run(new, HookEvent::PostPromote, &occasion, None, console).await {
-        console.event(Some(new), "hook_failed", &error.to_string());
-        good = false;
-    }
+    let good = promoted(view, &occasion, new, console).await;
     finish(arguments, console, view, plan, good).await
 }
 

@@ -17,6 +17,7 @@ mod hooks;
 mod lost;
 mod proof;
 mod rejoin;
+mod saved_file;
 mod script;
 mod status;
 mod stop;

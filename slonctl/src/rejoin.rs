@@ -24,6 +24,7 @@ use crate::console::{Console, milliseconds};
 use crate::duration;
 use crate::exit::Exit;
 use crate::lost::LostError;
+use crate::saved_file::SaveError;
 use crate::verify::{self, Extent};
 use crate::view::{ClusterView, DiscoveryError};
 use course::Course;
@@ -119,17 +120,8 @@ pub(crate) enum RejoinError {
     #[error(transparent)]
     Lost(#[from] LostError),
     /// They could not be saved.
-    #[error(
-        "cannot save the lost transactions to `{}`, so nothing was changed but that the node takes no writes; give `--save` a \
-         directory that is there and can be written to",
-        path.display()
-    )]
-    Save {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error("lost transactions must be saved first, so nothing was changed but that the node takes no writes")]
+    Save(#[from] SaveError),
     /// No way to a node.
     #[error(
         "nobody has a path by which node {client} reaches node {server}; store one, or name its conninfo in the configuration file"
@@ -190,7 +182,7 @@ impl RejoinError {
             | Self::Writers { .. }
             | Self::IsOrigin { .. }
             | Self::SetGone { .. }
-            | Self::Save { .. } => Exit::Refused,
+            | Self::Save(_) => Exit::Refused,
             Self::Waited { .. } => Exit::Incomplete,
             _ => Exit::Failed,
         }

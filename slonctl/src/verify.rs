@@ -8,6 +8,7 @@ mod stuck;
 mod table;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +18,7 @@ use trunkline_sql::{ConnectError, error_text};
 use crate::console::Console;
 use crate::duration;
 use crate::exit::Exit;
+use crate::saved_file::SaveError;
 use crate::view::ClusterView;
 pub(crate) use extent::{Extent, glance, parse as parse_extent};
 use point::Pair;
@@ -37,6 +39,9 @@ pub(crate) struct VerifyArguments {
     /// Make the subscribers equal: rows that differ are replaced by the origin's, at one moment of the stream.
     #[arg(long)]
     pub(crate) repair: bool,
+    /// With `--repair`: write the subscriber's rows that are replaced to a new file in this directory first.
+    #[arg(long, value_name = "DIRECTORY", requires = "repair")]
+    pub(crate) save: Option<PathBuf>,
     /// Most bytes a second that are read on each side, as in `500k`, `20M`, `1G`.
     #[arg(long, value_name = "BYTES", value_parser = rate::parse)]
     pub(crate) max_rate: Option<u64>,
@@ -92,6 +97,9 @@ pub(crate) enum VerifyError {
     /// Comparing failed.
     #[error(transparent)]
     Equality(#[from] EqualityError),
+    /// Rows could not be saved.
+    #[error("rows that differ must be saved before they are replaced, so they were left as they are")]
+    Save(#[from] SaveError),
     /// The subscriber does not come to the SYNC.
     #[error(
         "node {receiver} has not applied SYNC {sync} of node {origin} after {} s (it stands at {stands}){}",

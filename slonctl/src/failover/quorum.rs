@@ -68,6 +68,12 @@ pub(super) fn ask(view: &ClusterView, failed: &[i32], silence: Duration, console
 }
 
 fn vote(facts: &NodeFacts, failed: i32, silence: f64) -> Vote {
+    // What it hears in the name of such a node is the failover itself.
+    let row = facts.nodes.iter().find(|node| node.id == failed);
+    let remembered = || facts.failovers.iter().any(|failover| failover.failed == failed);
+    if row.map_or_else(remembered, |node| node.failed) {
+        return Vote::Gone("the cluster has given it up before".to_owned());
+    }
     if !facts.daemon.alive {
         return Vote::Unknown("no slon serves it, so it has had no news of anybody".to_owned());
     }
@@ -86,7 +92,7 @@ fn vote(facts: &NodeFacts, failed: i32, silence: f64) -> Vote {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_sql::operator::ConfirmationFacts;
+    use trunkline_sql::operator::{ConfirmationFacts, FailoverFacts};
     use trunkline_sql::trouble::Trouble;
 
     use super::*;
@@ -119,6 +125,16 @@ mod tests {
             attempts: 4,
         });
         assert!(matches!(vote(&facts, 1, 20.0), Vote::Gone(_)));
+        facts.troubles.clear();
+        facts.failovers.push(FailoverFacts {
+            failed: 1,
+            seqno: 7,
+            successor: 2,
+            sets: vec![1],
+            age: 1.0,
+        });
+        assert!(matches!(vote(&facts, 1, 20.0), Vote::Gone(why) if why.contains("given it up")));
+        facts.failovers.clear();
         facts.daemon.alive = false;
         assert!(matches!(vote(&facts, 1, 20.0), Vote::Unknown(_)));
         assert!(matches!(vote(&facts, 5, 20.0), Vote::Unknown(_)));

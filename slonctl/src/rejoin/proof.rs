@@ -54,13 +54,16 @@ impl Course<'_> {
     /// Something was written past the logs.
     async fn make_equal(&self, sets: Vec<i32>) -> bool {
         let node = self.node;
-        self.console
-            .step(Some(node), "rows differ that no log names; making them equal");
+        self.console.step(
+            Some(node),
+            "rows differ that no log names; what the node has of them is saved, then they are made equal",
+        );
         let repair = VerifyArguments {
             set: sets,
             node: vec![node],
             table: Vec::new(),
             repair: true,
+            save: Some(self.arguments.save.clone()),
             max_rate: None,
             wait: self.arguments.wait,
             show: NAMED_KEYS,

@@ -9,9 +9,12 @@ use super::point::{Pair, Point, Purpose};
 use super::report::{KeyReport, SequenceReport, SubscriptionReport, TableReport};
 use super::{Manner, VerifyArguments, VerifyError};
 use crate::console::{Console, milliseconds};
+use crate::saved_file::ReplacedRows;
 
 /// How long a pair of snapshots is used: an old one keeps the servers from cleaning up.
 const POINT_AGE: Duration = Duration::from_secs(30);
+/// Rows that are read to be saved, at once.
+const SAVED_AT_ONCE: usize = 500;
 /// How often a table is compared again because it differed in more keys than are held at once.
 const REPAIR_ROUNDS: usize = 50;
 
@@ -41,6 +44,10 @@ pub(super) async fn compare_all(
         max_rate: arguments.max_rate,
         show: arguments.show,
     };
+    let mut saved = arguments
+        .save
+        .as_ref()
+        .map(|directory| ReplacedRows::new(directory, pair.cluster.name(), pair.receiver));
     let mut walk = Walk::new(pair, manner, point);
     for (set, table) in &tables {
         let mut compared = walk.table(*set, table).await?;
@@ -48,7 +55,7 @@ pub(super) async fn compare_all(
         let mut done = TableReport { ..compared.0 };
         if arguments.repair && !all.is_empty() {
             walk.close().await?;
-            let mut repaired = repair(pair, table, &all, console).await?;
+            let mut repaired = repair(pair, table, &all, console, saved.as_mut()).await?;
             let mut rounds = 0;
             while done.more && rounds < REPAIR_ROUNDS {
                 compared = walk.table(*set, table).await?;
@@ -56,7 +63,7 @@ pub(super) async fn compare_all(
                 done.more = compared.0.more;
                 done.differing += all.len();
                 walk.close().await?;
-                repaired += repair(pair, table, &all, console).await?;
+                repaired += repair(pair, table, &all, console, saved.as_mut()).await?;
                 rounds += 1;
             }
             done.repaired = repaired;
@@ -64,6 +71,10 @@ pub(super) async fn compare_all(
         report.tables.push(done);
     }
     walk.close().await?;
+    if let Some(path) = saved.as_mut().map(ReplacedRows::sync).transpose()?.flatten() {
+        let text = format!("rows that were replaced are saved in {}", path.display());
+        console.step(Some(pair.receiver), &text);
+    }
     if arguments.repair && !report.sequences.is_empty() {
         repair_sequences(pair, &mut report.sequences).await?;
     }
@@ -211,6 +222,7 @@ async fn repair(
     table: &SetTable,
     differences: &[KeyDifference],
     console: &Console,
+    saved: Option<&mut ReplacedRows>,
 ) -> Result<usize, VerifyError> {
     if differences.is_empty() {
         return Ok(0);
@@ -221,6 +233,12 @@ async fn repair(
         let comparison = comparison(pair, table, None).await?;
         // The stream may have changed some of them meanwhile; what is equal by now is left alone.
         let still = comparison.confirm(differences.to_vec()).await?;
+        if let Some(saved) = saved {
+            for part in still.chunks(SAVED_AT_ONCE) {
+                saved.add(&name, &comparison.target_rows(part).await?)?;
+            }
+            saved.sync()?;
+        }
         let transferred = comparison.equalize(&still).await?;
         pair.target
             .batch_execute("commit")

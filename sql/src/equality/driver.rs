@@ -295,6 +295,32 @@ impl<'a> Comparison<'a> {
         Ok(confirmed)
     }
 
+    /// The target's rows of the keys, each as JSON: what [`Self::equalize`] would replace.
+    ///
+    /// # Errors
+    /// [`EqualityError`].
+    pub async fn target_rows(&self, differences: &[KeyDifference]) -> Result<Vec<String>, EqualityError> {
+        let party = &self.target;
+        let wrap = |source| EqualityError::Database {
+            node: party.node,
+            source,
+        };
+        let keys: Vec<&[String]> = differences
+            .iter()
+            .filter(|difference| difference.side != Side::SourceOnly)
+            .map(|difference| difference.key.as_slice())
+            .collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "select pg_catalog.row_to_json(t)::pg_catalog.text from {}",
+            rows_of_keys(&party.shape, &self.source.shape, &keys)
+        );
+        let rows = party.client.query(&sql, &[]).await.map_err(wrap)?;
+        rows.iter().map(|row| row.try_get(0).map_err(wrap)).collect()
+    }
+
     /// Makes the target's rows of the keys equal to the source's, in the target's transaction.
     ///
     /// # Errors

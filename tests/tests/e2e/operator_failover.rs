@@ -112,6 +112,14 @@ async fn a_failover_is_refused_while_it_is_wrong_and_proved_when_it_is_right() {
         .says("all subscribers have applied everything")
         .says("done: the origin of set 1 is node 2");
     println!("{}", run.stdout);
+    // As if it had been cut short behind its script.
+    run_slonctl(&with(&["--quorum", "--drop-node"]))
+        .await
+        .exits(0)
+        .says("Node 1 has been failed over and dropped already, the origin of set 1 is node 2")
+        .says("here I am")
+        .says("proved: set 1: a write to")
+        .says("done: the origin of set 1 is node 2");
     assert_eq!(
         std::fs::read_to_string(&fenced).unwrap_or_default(),
         "failed 1\nfailed 1\n"

@@ -1,5 +1,7 @@
 //! Which rows a returning node looks at: those the logs of both nodes name, or all of them.
 
+use std::path::PathBuf;
+
 use rand::Rng;
 use rand::rngs::StdRng;
 use trunkline_tests::{Cluster, SlonctlRun, shared_throwaway, test_seed};
@@ -53,9 +55,16 @@ async fn fail_over(cluster: &Cluster, failed: i32, next: i32, lost: &str, since:
     cluster.run(next, since).await;
 }
 
+/// Where this test's files are saved.
+fn directory(cluster: &Cluster) -> PathBuf {
+    let path = shared_throwaway().path().join(&cluster.node(1).database);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
 /// Takes `node` back; what its slon said of the rows it looked at.
 async fn rejoin(cluster: &Cluster, node: i32, other: i32, options: &[&str]) -> (SlonctlRun, String) {
-    let save = shared_throwaway().path().display().to_string();
+    let save = directory(cluster).display().to_string();
     let number = node.to_string();
     let mut arguments = vec!["rejoin", "--node", &number, "--save", &save];
     arguments.extend_from_slice(options);
@@ -128,8 +137,33 @@ async fn what_was_written_past_the_logs_is_found_when_the_node_has_joined() {
     assert!(log.contains(BY_LOG), "{log}");
     run.says("has rejoined: it receives set 1 after")
         .says("NOT PROVED: differs from node 2")
-        .says("rows differ that no log names; making them equal")
+        .says("rows differ that no log names; what the node has of them is saved")
+        .says("rows that were replaced are saved in")
         .says("proved: every row is equal now");
+    let saved: Vec<serde_json::Value> = std::fs::read_dir(directory(&cluster))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("replaced-e2e-node1-")
+        })
+        .flat_map(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    // Rows 11 and 21 are gone on one of the nodes; 10 and 20 differ.
+    let mut ids: Vec<&str> = saved
+        .iter()
+        .map(|line| line["row"]["currency"].as_str().unwrap())
+        .collect();
+    ids.dedup();
+    assert_eq!((saved.len(), ids), (3, vec!["EUR"]), "{saved:?}");
+    assert!(saved.iter().any(|line| line["row"]["unit"] == -1), "{saved:?}");
     cluster.assert_all_equal().await;
 }
 
