@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline_sql::operator::{self, SequencePosition};
+use trunkline_sql::operator::{self, Probe, SequencePosition};
 use trunkline_sql::{Session, admin, error_text};
 
 use crate::cli::with_causes;
@@ -54,7 +54,10 @@ impl Proof<'_> {
         let mut holds = true;
         for set in self.sets {
             holds &= match try_write(self.view, old, set.id).await {
-                Ok(probe) => self.tell(old, probe.accepts() == Some(false), &format!("set {}: {probe}", set.id)),
+                Ok(probe) => {
+                    let refuses = probe.accepts() == Some(false) || probe == Probe::NoTables;
+                    self.tell(old, refuses, &format!("set {}: {probe}", set.id))
+                }
                 Err(reason) => self.tell(old, false, &format!("set {}: {reason}", set.id)),
             };
         }
@@ -245,7 +248,7 @@ pub(crate) fn tell(console: &Console, node: i32, holds: bool, text: &str) -> boo
     holds
 }
 
-async fn try_write(view: &ClusterView, node: i32, set: i32) -> Result<operator::Probe, String> {
+async fn try_write(view: &ClusterView, node: i32, set: i32) -> Result<Probe, String> {
     let session = session(view, node).await?;
     operator::probe_write(&session, &view.cluster, set)
         .await

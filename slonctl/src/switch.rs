@@ -66,6 +66,9 @@ pub(crate) async fn run(
     let plan = match Plan::make(&view, arguments.to, &arguments.sets, arguments).await {
         Ok(plan) => plan,
         Err(reasons) => {
+            if let Some(origin) = lost_origin(&view, arguments) {
+                return origin_is_down(arguments, console, view, origin).await;
+            }
             for reason in reasons {
                 console.event(None, "problem", &reason);
             }
@@ -73,7 +76,7 @@ pub(crate) async fn run(
         }
     };
     if view.facts(plan.old).is_none() {
-        return origin_is_down(arguments, console, view, &plan).await;
+        return origin_is_down(arguments, console, view, plan.old).await;
     }
     console.passage("plan", &plan.to_string());
     let findings = checks::look(&view, &plan, arguments).await;
@@ -96,16 +99,26 @@ pub(crate) async fn run(
     Ok(course::run(&view, &plan, arguments, console).await)
 }
 
+/// The origin of all sets in question, if it is out of reach: nothing that a switch lacks matters then.
+fn lost_origin(view: &ClusterView, arguments: &SwitchArguments) -> Option<i32> {
+    let sets = view.sets().into_iter();
+    let mut origins = sets
+        .filter(|set| arguments.sets.is_empty() || arguments.sets.contains(&set.id))
+        .map(|set| set.origin);
+    let origin = origins.next()?;
+    (origins.all(|other| other == origin) && view.facts(origin).is_none()).then_some(origin)
+}
+
 /// A switch needs its origin. What is possible without it loses data, so it is a decision of its own.
 async fn origin_is_down(
     arguments: &SwitchArguments,
     console: &Console,
     view: ClusterView,
-    plan: &Plan,
+    origin: i32,
 ) -> Result<Exit, CommandError> {
-    let reasons = view.node(plan.old).map(|node| node.silence().join("; "));
+    let reasons = view.node(origin).map(|node| node.silence().join("; "));
     console.event(
-        Some(plan.old),
+        Some(origin),
         "origin_down",
         &format!(
             "the origin cannot be reached, so nothing can be switched: {}",
@@ -113,7 +126,7 @@ async fn origin_is_down(
         ),
     );
     let instead = FailoverArguments::instead_of_switch(
-        plan.old,
+        origin,
         arguments.to,
         arguments.yes && arguments.failover_if_down,
         arguments.settle,

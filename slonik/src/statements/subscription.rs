@@ -32,6 +32,16 @@ impl Interpreter<'_> {
         if reshape && let Some(reason) = self.unreachable(origin).await {
             return self.reroute(origin, provider, receiver, &reason).await;
         }
+        // Said once more on the way to a failover: only the origin could do anything about it, and there is nothing to do.
+        if standing.provider == Some(provider)
+            && let Some(reason) = self.unreachable(origin).await
+        {
+            self.report.say(&format!(
+                "node {receiver} gets set {id} from node {provider} already; node {origin} cannot be reached ({reason}), so nothing \
+                 was changed"
+            ));
+            return Ok(());
+        }
         if reshape {
             self.move_other_subscriptions(id, origin, provider, receiver).await?;
         }

@@ -30,6 +30,8 @@ pub enum Probe {
         /// Whether the log triggers, not the refusing ones, are enabled on all tables.
         accepts: bool,
     },
+    /// The set has no tables: nobody can write to it, and nobody is refused.
+    NoTables,
     /// Something else came in between, such as an application's own trigger.
     Undecided {
         /// What.
@@ -45,7 +47,7 @@ impl Probe {
             Self::Accepted { .. } => Some(true),
             Self::Refused { .. } => Some(false),
             Self::ByTriggers { accepts } => Some(*accepts),
-            Self::Undecided { .. } => None,
+            Self::NoTables | Self::Undecided { .. } => None,
         }
     }
 }
@@ -61,6 +63,7 @@ impl std::fmt::Display for Probe {
             Self::ByTriggers { accepts: false } => {
                 f.write_str("writes are refused, by the state of the triggers (no table has a row to try)")
             }
+            Self::NoTables => f.write_str("it has no tables to write to"),
             Self::Undecided { message } => write!(f, "it could not be tried out: {message}"),
         }
     }
@@ -111,6 +114,9 @@ async fn try_tables(client: &Client, cluster: &Cluster, set: i32) -> Result<Prob
             &[&set, &MOST_TABLES],
         )
         .await?;
+    if tables.is_empty() {
+        return Ok(Probe::NoTables);
+    }
     let mut undecided = None;
     for table in &tables {
         match try_table(client, table).await? {

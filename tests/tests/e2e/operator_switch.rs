@@ -583,3 +583,35 @@ async fn random_deaths_of_slonctl_leave_one_writer_and_lose_nothing() {
     }
     cluster.assert_all_equal().await;
 }
+
+/// Sets without tables, and sets that nobody receives, stand in nobody's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_is_empty_goes_along_and_one_that_nobody_has_hides_no_dead_origin() {
+    let cluster = Cluster::on_own_servers("op_empty_sets", 2).await;
+    cluster
+        .run_on_all("create table item (id int primary key, v text)")
+        .await;
+    cluster.run(1, "insert into item values (1, 'v')").await;
+    cluster.establish().await;
+    cluster.create_set(1, 1, &[r#""public"."item""#], &[]).await;
+    cluster.create_set(2, 1, &[], &[]).await;
+    cluster.create_set(3, 1, &[], &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    cluster.subscribe(2, 1, 1, 2).await;
+    for (from, to) in [(1, "2"), (2, "1")] {
+        cluster
+            .slonctl_from(from, &["switch", "--set", "1,2", "--to", to, "-f"])
+            .await
+            .exits(0)
+            .says("set 2: it has no tables to write to");
+    }
+    cluster.caught_up().await;
+    cluster.kill_slon(1);
+    cluster.server(1).kill();
+    cluster
+        .slonctl_from(2, &["switch", "-f"])
+        .await
+        .exits(7)
+        .says("the origin cannot be reached, so nothing can be switched")
+        .says("slonctl failover --failed 1 --to 2");
+}
