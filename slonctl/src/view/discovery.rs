@@ -32,7 +32,10 @@ pub(crate) enum DiscoveryError {
     #[error("no node can be reached:\n  {}", .0.join("\n  "))]
     NobodyAnswers(Vec<String>),
     /// The database holds no cluster.
-    #[error("the database behind `{conninfo}` holds no node of a cluster")]
+    #[error(
+        "the database behind `{conninfo}` holds no node of a cluster. If it was one and was dropped, its schema is gone: `store node` \
+         and `subscribe set` take it in anew"
+    )]
     NoCluster {
         /// Where, without its password.
         conninfo: String,
@@ -238,26 +241,28 @@ async fn find_name(configuration: &Configuration) -> Result<Cluster, DiscoveryEr
         .map(|conninfo| async move { (conninfo, names_behind(conninfo).await) })
         .collect();
     let mut reasons = Vec::new();
+    let mut unclear = None;
     while let Some((conninfo, names)) = asked.next().await {
-        let names = match names {
-            Ok(names) => names,
-            Err(reason) => {
-                reasons.push(reason);
-                continue;
-            }
-        };
-        return match names.as_slice() {
-            [] => Err(DiscoveryError::NoCluster {
-                conninfo: redact(conninfo),
-            }),
-            [name] => Ok(Cluster::new(name)?),
-            _ => Err(DiscoveryError::SeveralClusters {
-                conninfo: redact(conninfo),
-                names,
-            }),
-        };
+        match names {
+            Ok(names) => match names.as_slice() {
+                // One that knows is enough, whoever answers first.
+                [name] => return Ok(Cluster::new(name)?),
+                [] => {
+                    unclear.get_or_insert(DiscoveryError::NoCluster {
+                        conninfo: redact(conninfo),
+                    });
+                }
+                _ => {
+                    unclear = Some(DiscoveryError::SeveralClusters {
+                        conninfo: redact(conninfo),
+                        names,
+                    });
+                }
+            },
+            Err(reason) => reasons.push(reason),
+        }
     }
-    Err(DiscoveryError::NobodyAnswers(reasons))
+    Err(unclear.unwrap_or(DiscoveryError::NobodyAnswers(reasons)))
 }
 
 /// The clusters that the database behind a conninfo holds a node of; Err: why that cannot be known.

@@ -59,6 +59,13 @@ async fn status_finds_the_cluster_from_any_node_and_counts_what_is_outstanding()
         assert_eq!(node(&report, 3)["slon"]["alive"], true, "{report}");
         assert_eq!(subscriber(&report, 3)["provider"], 2, "{report}");
     }
+    // A database without a cluster beside one that has it, whichever answers first.
+    let known = &cluster.node(1).conninfo;
+    let empty = known.replace(&cluster.node(1).database, "postgres");
+    for [first, second] in [[known, &empty], [&empty, known], [&empty, known]] {
+        let arguments = ["--conninfo", first, "--conninfo", second, "status"];
+        run_slonctl(&arguments).await.exits(0).says("3 of 3 nodes answer");
+    }
 
     // Ten rows that node 3 does not get while its slon is stopped; node 2 gets them.
     cluster.stop_slon(3);
