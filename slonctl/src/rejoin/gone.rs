@@ -1,4 +1,5 @@
-//! Sets the cluster had when the node failed and has no more: merged into others, or dropped.
+//! Tables and sequences that the cluster replicated when the node failed and does not any more, or in other sets: their set was merged
+//! into another or dropped, they were moved or taken out, or nobody else had the set.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use trunkline_sql::rejoin::{self, Grouping, Member};
 use super::{RejoinError, list};
 use crate::view::ClusterView;
 
-/// What becomes of the node's members of such sets.
+/// What becomes of the node's members that are no longer where they were.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     /// Members that other sets have taken over: they follow them there.
@@ -27,16 +28,11 @@ impl Gone {
             .map_err(RejoinError::database(node, "reading its tables"))?;
         let sets = view.sets();
         let mut gone = Self::default();
-        let lost: Vec<Member> = held
-            .into_iter()
-            .filter(|member| !sets.iter().any(|set| set.id == member.set))
-            .collect();
-        if lost.is_empty() {
-            return Ok(gone);
-        }
         let mut now: Vec<Member> = Vec::new();
+        let mut unknown: Vec<i32> = Vec::new();
         for set in &sets {
             let Some(session) = view.node(set.origin).and_then(|node| node.session()) else {
+                unknown.push(set.id);
                 continue;
             };
             let members = rejoin::members(session, &view.cluster)
@@ -44,6 +40,13 @@ impl Gone {
                 .map_err(RejoinError::database(set.origin, "reading its tables"))?;
             now.extend(members.into_iter().filter(|member| member.set == set.id));
         }
+        // Of a set that no survivor had, the new origin has nothing but its number.
+        let lost = held.into_iter().filter(|member| {
+            let kept = now
+                .iter()
+                .any(|other| other.set == member.set && other.is_same_object(member));
+            !kept && !unknown.contains(&member.set)
+        });
         for member in lost {
             if let Some(other) = now.iter().find(|other| other.is_same_object(&member)) {
                 let origin = sets.iter().find(|set| set.id == other.set).map(|set| set.origin);

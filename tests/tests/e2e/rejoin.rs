@@ -306,7 +306,7 @@ async fn nodes_that_were_given_up_together_come_back_one_by_one() {
 #[tokio::test]
 async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
     let cluster = Cluster::new("rejoin_gone", 2).await;
-    for table in ["item", "merged", "dropped"] {
+    for table in ["item", "merged", "dropped", "alone", "taken"] {
         cluster
             .run_on_all(&format!("create table {table} (id int primary key, v text)"))
             .await;
@@ -315,11 +315,14 @@ async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
             .await;
     }
     cluster.establish().await;
-    for (set, table) in (1..).zip(["item", "merged", "dropped"]) {
-        cluster
-            .create_set(set, 1, &[&format!(r#""public"."{table}""#)], &[])
-            .await;
-        cluster.subscribe(set, 1, 1, 2).await;
+    for (set, tables) in (1..).zip([&["item", "taken"][..], &["merged"], &["dropped"], &["alone"]]) {
+        let names: Vec<String> = tables.iter().map(|table| format!(r#""public"."{table}""#)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        cluster.create_set(set, 1, &names, &[]).await;
+        // Nobody has the last one: its new origin has nothing of it.
+        if set < 4 {
+            cluster.subscribe(set, 1, 1, 2).await;
+        }
     }
     cluster.kill_slon(1);
     cluster
@@ -332,7 +335,14 @@ async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
         .slonik("failover (id = 1, backup node = 2); drop node (id = 1, event node = 2);\n")
         .await
         .succeeds();
-    let script = "merge set (id = 1, add id = 2, origin = 2);\ndrop set (id = 3, origin = 2);\n";
+    let script = "merge set (id = 1, add id = 2, origin = 2);\ndrop set (id = 3, origin = 2);\n\
+                  set drop table (origin = 2, id = {taken});\n";
+    let taken: i32 = cluster
+        .connect(2)
+        .await
+        .value(&cluster.sql("select tab_id from @NAMESPACE@.sl_table where tab_relname = 'taken'"))
+        .await;
+    let script = script.replace("{taken}", &taken.to_string());
     let preamble = format!(
         "cluster name = {};\nnode 2 admin conninfo = {};\n",
         cluster.name().name(),
@@ -348,11 +358,11 @@ async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
     slonctl(&cluster, &["rejoin", "--node", "1", "--save", save])
         .await
         .exits(3)
-        .says("set 3: public.dropped")
+        .says("set 1, 3, 4: public.taken, public.dropped, public.alone")
         .says("--release");
     let old = cluster.connect(1).await;
     let write = async |table: &str| old.try_run(&format!("insert into {table} values (7, 'here')")).await;
-    for table in ["item", "merged", "dropped"] {
+    for table in ["item", "merged", "dropped", "alone", "taken"] {
         assert!(
             write(table).await.is_err(),
             "{table} takes writes before anything is decided"
@@ -381,8 +391,10 @@ async fn sets_that_are_gone_leave_no_table_open_unless_that_is_meant() {
     run.exits(0)
         .says("set 1 has taken over tables of sets that are gone")
         .says("ordinary tables from now on")
-        .says("it receives set 1 after");
-    assert_eq!(write("dropped").await, Ok(()));
+        .says("it receives set 1, 4 after");
+    for table in ["dropped", "alone", "taken"] {
+        assert_eq!(write(table).await, Ok(()), "{table}");
+    }
     cluster.caught_up().await;
     cluster.assert_all_equal().await;
     slonctl(&cluster, &["verify"])
