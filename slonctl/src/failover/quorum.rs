@@ -13,6 +13,9 @@ use crate::console::{Console, Said, age};
 use crate::finding::Findings;
 use crate::view::ClusterView;
 
+/// Trouble that is younger than this, in seconds, is no vote: one connection that broke would be a majority.
+const HICCUP: f64 = 2.0;
+
 /// A survivor's word about a failed node.
 #[derive(Debug, Clone, PartialEq)]
 enum Vote {
@@ -79,6 +82,13 @@ fn vote(facts: &NodeFacts, failed: i32, silence: f64) -> Vote {
     }
     let actor = format!("remoteListenThread_{failed}");
     if let Some(trouble) = facts.troubles.iter().find(|trouble| trouble.actor == actor) {
+        if trouble.seconds < HICCUP {
+            return Vote::Unknown(format!(
+                "its slon has not reached it for {} only, which may pass: {}",
+                age(trouble.seconds),
+                trouble.message
+            ));
+        }
         return Vote::Gone(format!("for {}: {}", age(trouble.seconds), trouble.message));
     }
     let Some(news) = facts.confirmation(failed, facts.local) else {
@@ -125,6 +135,8 @@ mod tests {
             attempts: 4,
         });
         assert!(matches!(vote(&facts, 1, 20.0), Vote::Gone(_)));
+        facts.troubles[0].seconds = 0.1;
+        assert!(matches!(vote(&facts, 1, 20.0), Vote::Unknown(_)));
         facts.troubles.clear();
         facts.failovers.push(FailoverFacts {
             failed: 1,
