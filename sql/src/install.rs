@@ -29,6 +29,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("schema/event.sql"),
     include_str!("schema/capture.sql"),
     include_str!("schema/capture_order.sql"),
+    include_str!("schema/capture_function.sql"),
     include_str!("schema/capture_statement.sql"),
     include_str!("schema/apply.sql"),
     include_str!("schema/triggers.sql"),
