@@ -20,7 +20,11 @@ use crate::view::{ClusterView, DiscoveryError};
 
 /// The operator's tool of a Trunkline cluster.
 #[derive(Debug, Parser)]
-#[command(name = "slonctl", version)]
+#[command(
+    name = "slonctl",
+    version,
+    after_help = "Clusters are built, changed and taken down with slonik: `init cluster`, `store node`, `subscribe set`, `uninstall node`."
+)]
 struct Arguments {
     #[command(flatten)]
     target: Target,
@@ -139,8 +143,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return Exit::Failed;
         }
     };
+    let console = arguments.target.console();
     runtime.block_on(run(arguments)).unwrap_or_else(|error| {
-        Console::complain(&with_causes(&error));
+        let text = with_causes(&error);
+        // Programs read standard output only.
+        if console.is_json() {
+            console.event(None, "error", &text);
+        }
+        Console::complain(&text);
         error.exit()
     })
 }

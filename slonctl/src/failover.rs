@@ -210,15 +210,18 @@ async fn promoted(view: &ClusterView, occasion: &Occasion, new: i32, console: &C
 }
 
 /// Whether a node that is to be given up is only slow: those that were not waited for are asked once more while the plan is read.
+/// Not where the answer would change nothing: what others have given up before is not given up by being slow.
 async fn slow_nodes(arguments: &FailoverArguments, console: &Console, view: &ClusterView) -> bool {
-    let hurried = arguments.failed.iter().copied();
-    let asked = hurried.filter(|id| view.hurried.contains(id)).map(async |id| {
+    let judged = arguments
+        .failed
+        .iter()
+        .copied()
+        .filter(|id| view.hurried.contains(id) && !arguments.although_alive && view.outcast(*id).is_none());
+    let asked = judged.map(async |id| {
         let begun = Instant::now();
         let answer = view.ask_patiently(id).await;
         let seconds = begun.elapsed().as_secs_f64();
         match answer {
-            // What others have given up before is not given up by being slow.
-            Ok(()) if arguments.although_alive || view.outcast(id).is_some() => false,
             Ok(()) => {
                 console.event(
                     Some(id),
@@ -477,16 +480,13 @@ async fn finish(
         console,
     };
     let proved = proof.gather().await;
-    let sets: Vec<i32> = plan.sets.iter().map(|set| set.id).collect();
+    let outcome = outcome(plan);
     let failed = list(&plan.failed);
     if !hooks_good {
         console.event(
             Some(plan.new),
             "incomplete",
-            &format!(
-                "{}, but a hook failed: see to what it should have done",
-                outcome(&sets, &plan.failed, plan.new)
-            ),
+            &format!("{outcome}, but a hook failed: see to what it should have done"),
         );
         return Exit::Incomplete;
     }
@@ -503,24 +503,32 @@ async fn finish(
     } else {
         format!("; the cluster still keeps node {failed} in its books, `drop node` takes it out")
     };
-    console.event(
-        Some(plan.new),
-        "done",
-        &format!("done: {}{rest}", outcome(&sets, &plan.failed, plan.new)),
-    );
+    console.event(Some(plan.new), "done", &format!("done: {outcome}{rest}"));
     Exit::Done
 }
 
 /// What has become of the failed nodes' parts.
-fn outcome(sets: &[i32], failed: &[i32], new: i32) -> String {
-    if sets.is_empty() {
-        format!(
-            "node {} was the origin of no set; what it provided to others comes from node {new}, or from the set's origin",
-            list(failed)
-        )
-    } else {
-        format!("the origin of set {} is node {new}", list(sets))
+fn outcome(plan: &Plan) -> String {
+    let (new, failed) = (plan.new, list(&plan.failed));
+    if plan.sets.is_empty() {
+        return format!(
+            "node {failed} was the origin of no set; what it provided to others comes from node {new}, or from the set's origin"
+        );
     }
+    let (kept, gone): (Vec<&SetStanding>, Vec<&SetStanding>) =
+        plan.sets.iter().partition(|set| has_survivor(set, &plan.failed));
+    let numbers = |sets: &[&SetStanding]| list(&sets.iter().map(|set| set.id).collect::<Vec<i32>>());
+    let mut texts = Vec::new();
+    if !kept.is_empty() {
+        texts.push(format!("the origin of set {} is node {new}", numbers(&kept)));
+    }
+    if !gone.is_empty() {
+        texts.push(format!(
+            "no other node had set {}: what it replicated is with node {failed} alone",
+            numbers(&gone)
+        ));
+    }
+    texts.join("; ")
 }
 
 async fn undo_promote(view: &ClusterView, occasion: &Occasion, new: i32, console: &Console) {

@@ -147,11 +147,15 @@ impl TryFrom<HookForm> for Hook {
 
 impl std::fmt::Display for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // On one line, whatever it is.
+        let shown = |text: &str| text.replace('\n', "\\n");
         match self.arguments.as_slice() {
-            [flag, line] if self.program == "/bin/sh" && flag == "-c" => f.write_str(line),
+            [flag, line] if self.program == "/bin/sh" && flag == "-c" => f.write_str(&shown(line)),
             arguments => {
                 f.write_str(&self.program)?;
-                arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
+                arguments
+                    .iter()
+                    .try_for_each(|argument| write!(f, " {}", shown(argument)))
             }
         }
     }
@@ -445,6 +449,7 @@ mod tests {
         assert_eq!((shell.program.as_str(), shell.timeout), ("/bin/sh", DEFAULT_TIMEOUT));
         assert_eq!(shell.to_string(), "ip addr del x");
         assert_eq!(hook("['/vip', 'del']").unwrap().to_string(), "/vip del");
+        assert_eq!(hook(r#""one\ntwo""#).unwrap().to_string(), r"one\ntwo");
         let detailed = hook("{ run = '/vip', timeout = '500ms' }").unwrap();
         assert_eq!(detailed.timeout, Duration::from_millis(500));
         for wrong in [

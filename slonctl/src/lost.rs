@@ -100,6 +100,8 @@ pub(crate) struct Summary {
     /// Node that took over.
     pub(crate) successor: i32,
     pub(crate) sets: Vec<i32>,
+    /// By set: its origin now, which may be a third node.
+    pub(crate) origins: BTreeMap<i32, i32>,
     pub(crate) transactions: usize,
     pub(crate) changes: i64,
     pub(crate) sequences: usize,
@@ -113,6 +115,8 @@ pub(crate) struct Losses<'a> {
     cluster: &'a Cluster,
     node: i32,
     failed: &'a Session,
+    /// By set: its origin.
+    origins: BTreeMap<i32, i32>,
     /// By set: who has it as it is now. The sets of a failed node may have different origins since.
     survivors: BTreeMap<i32, Survivor<'a>>,
     pub(crate) failover: Failover,
@@ -179,8 +183,9 @@ impl<'a> Losses<'a> {
         if view.outcast(node).is_none() {
             return Err(LostError::Rejoined(node));
         }
-        let mut survivors = BTreeMap::new();
+        let (mut survivors, mut origins) = (BTreeMap::new(), BTreeMap::new());
         for set in view.sets().into_iter().filter(|set| failover.sets.contains(&set.id)) {
+            origins.insert(set.id, set.origin);
             // Only who has the set can be asked: elsewhere tables of the same names may hold anything.
             let receivers = set
                 .subscriptions
@@ -207,6 +212,7 @@ impl<'a> Losses<'a> {
             cluster: &view.cluster,
             node,
             failed,
+            origins,
             survivors,
             failover,
         })
@@ -252,6 +258,7 @@ impl<'a> Losses<'a> {
             last_event: self.failover.seqno,
             successor: self.failover.successor,
             sets: sets.clone(),
+            origins: self.origins.clone(),
             transactions: transactions.len(),
             changes: transactions.iter().map(|transaction| transaction.changes).sum(),
             sequences: sequences.len(),

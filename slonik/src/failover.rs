@@ -127,6 +127,20 @@ impl Situation {
         self.surveys.get(&node).map(|survey| &survey.configuration)
     }
 
+    /// How those who stay see a failed node and its sets: the backup node, unless another has more of its events. The failed one may
+    /// have taken sets over from another failed node, which not all have heard of.
+    fn witness(&self, pair: FailedNode) -> Option<&Configuration> {
+        let newest = |survey: &Survey| survey.newest.get(&pair.id).copied().unwrap_or(0);
+        let backup = self.surveys.get(&pair.backup_node)?;
+        let survivors = self.survivors();
+        let stay = self.surveys.iter().filter(|(id, _)| survivors.contains(id));
+        stay.map(|(_, survey)| survey)
+            .filter(|survey| newest(survey) > newest(backup))
+            .max_by_key(|survey| newest(survey))
+            .or(Some(backup))
+            .map(|survey| &survey.configuration)
+    }
+
     /// The nodes that stay, as the backup nodes know them.
     pub(crate) fn survivors(&self) -> BTreeSet<Id> {
         let views = self.pairs.iter().filter_map(|pair| self.view(pair.backup_node));
@@ -177,19 +191,24 @@ impl Situation {
         let Some(view) = self.view(pair.backup_node) else {
             return Stage::Fresh;
         };
-        match view.nodes.get(&pair.id) {
-            None if self.surveys[&pair.backup_node]
+        let node = view.nodes.get(&pair.id);
+        let dropped = || {
+            self.surveys[&pair.backup_node]
                 .taken_over
                 .iter()
-                .any(|over| over.failed == pair.id) =>
-            {
-                Stage::Done
-            }
-            Some(node) if node.failed => match self.surveys.values().find_map(|survey| announced(survey, None)) {
-                Some(lost) => Stage::Superseded(lost.leader),
-                None if !node.active => Stage::Done,
-                None => Stage::Fresh,
-            },
+                .any(|over| over.failed == pair.id)
+        };
+        if node.is_none() && dropped() {
+            return Stage::Done;
+        }
+        // The backup node may not have heard of it yet.
+        let counts = |survey: &&Survey| survey.configuration.nodes.get(&pair.id).is_some_and(|node| node.failed);
+        let mut surveys = self.surveys.values().filter(counts);
+        if let Some(lost) = surveys.find_map(|survey| announced(survey, None)) {
+            return Stage::Superseded(lost.leader);
+        }
+        match node {
+            Some(node) if node.failed && !node.active => Stage::Done,
             _ => Stage::Fresh,
         }
     }
@@ -256,7 +275,7 @@ impl Situation {
             ));
             return;
         }
-        let Some(view) = self.view(backup) else {
+        let (Some(view), Some(witness)) = (self.view(backup), self.witness(pair)) else {
             let reason = self.unreachable.get(&backup).map_or("unknown", String::as_str);
             reasons.push(format!("backup node {backup} cannot be asked: {reason}"));
             return;
@@ -271,6 +290,7 @@ impl Situation {
         if *stage != Stage::Fresh {
             return;
         }
+        let view = witness;
         let subscribed = self.subscribed_sets(view, failed);
         if let Some(one) = self
             .unfinished
@@ -351,7 +371,7 @@ impl Situation {
 
     /// Sets of an origin that nobody who stays has completely.
     pub(crate) fn lost_sets(&self, pair: FailedNode) -> Vec<Id> {
-        let Some(view) = self.view(pair.backup_node) else {
+        let Some(view) = self.witness(pair) else {
             return Vec::new();
         };
         let kept = self.subscribed_sets(view, pair.id);
@@ -382,7 +402,7 @@ impl Situation {
 
     /// Whether a survivor could lead: it has every set of the failed node and can pass it on.
     pub(crate) fn is_candidate(&self, pair: FailedNode, node: Id) -> bool {
-        let Some(view) = self.view(pair.backup_node) else {
+        let Some(view) = self.witness(pair) else {
             return false;
         };
         let sets = self.subscribed_sets(view, pair.id);
@@ -400,7 +420,7 @@ impl Situation {
             .max_by_key(|node| (seqno(*node), *node == backup, -i64::from(*node)))
             .unwrap_or(backup);
         let last_seqno = seqno(leader);
-        let Some(view) = self.view(backup) else {
+        let Some(view) = self.witness(pair) else {
             return Ok(Leadership {
                 leader,
                 last_seqno,

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod configuration;
 pub mod conninfo;
 pub mod copy;
+pub mod copy_format;
 pub mod copy_indexes;
 pub mod copy_state;
 pub mod daemon;

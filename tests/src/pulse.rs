@@ -107,6 +107,18 @@ impl Pulse {
         let rows: Vec<i64> = cluster.connect(node).await.column("select id from pulse").await;
         rows.into_iter().collect()
     }
+
+    /// Nodes that accept a write to the table.
+    pub async fn writable(cluster: &Cluster) -> Vec<i32> {
+        let mut found = Vec::new();
+        for node in cluster.nodes() {
+            let probe = "begin; set local lock_timeout to '10s'; insert into pulse (id, node) values (-1, 0); rollback";
+            if cluster.connect(node.id).await.try_run(probe).await.is_ok() {
+                found.push(node.id);
+            }
+        }
+        found
+    }
 }
 
 impl Beat {

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use futures_util::{SinkExt, TryStreamExt};
 use tokio_postgres::Statement;
 use trunkline_sql::copy::{self, SetTable};
+use trunkline_sql::copy_format::{self, ColumnTypes};
 use trunkline_sql::copy_indexes::{self, IndexSetAside};
 use trunkline_sql::{Session, error_text, quote_ident};
 
@@ -37,16 +38,40 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Quoted names of the columns that are copied.
-    fn columns(&self) -> String {
-        let columns: Vec<String> = self
+    /// Names of the columns that are copied.
+    fn columns(&self) -> impl Iterator<Item = &str> {
+        let columns = self
             .table
             .columns
             .iter()
-            .filter(|column| !self.computed.contains(column))
-            .map(|column| quote_ident(column))
-            .collect();
-        columns.join(", ")
+            .filter(|column| !self.computed.contains(column));
+        columns.map(String::as_str)
+    }
+}
+
+/// A table with the words of its COPY statements.
+struct Transfer<'a> {
+    job: &'a Job<'a>,
+    /// The columns, quoted.
+    columns: String,
+    binary: bool,
+}
+
+impl<'a> Transfer<'a> {
+    fn new(job: &'a Job<'a>, there: &ColumnTypes, here: &ColumnTypes) -> Self {
+        let columns: Vec<String> = job.columns().map(quote_ident).collect();
+        Self {
+            job,
+            columns: columns.join(", "),
+            binary: copy_format::travels_binary(job.columns(), there, here),
+        }
+    }
+
+    /// `copy … to stdout`, `copy … from stdin`.
+    fn statement(&self, direction: &str) -> String {
+        let Self { job, columns, binary } = self;
+        let format = if *binary { " (format binary)" } else { "" };
+        format!("copy {} ({columns}) {direction}{format}", job.table.qualified())
     }
 }
 
@@ -64,41 +89,53 @@ impl CopyStream<'_> {
     pub(super) async fn copy(&self, jobs: &[Job<'_>]) -> Result<(), WorkerError> {
         for part in jobs.chunks(PREPARED) {
             self.empty(part).await?;
-            // Without columns there is nothing to send, and COPY does not know an empty list: rows cannot exist then.
-            let part: Vec<(&Job<'_>, String)> = part
-                .iter()
-                .map(|job| (job, job.columns()))
-                .filter(|(_, columns)| !columns.is_empty())
-                .collect();
+            let part = self.transfers(part).await?;
             let mut indexes = Vec::with_capacity(part.len());
-            for (job, _) in &part {
-                indexes.push(self.set_indexes_aside(job.table).await?);
+            for transfer in &part {
+                indexes.push(self.set_indexes_aside(transfer.job.table).await?);
             }
             // All requests go out before the first answer is read, so a thousand small tables are not two thousand round trips.
             let (out, into) = tokio::try_join!(
                 async {
-                    let statements = part.iter().map(|(job, columns)| {
-                        let sql = format!("copy {} ({columns}) to stdout", job.table.qualified());
+                    let statements = part.iter().map(|transfer| {
+                        let sql = transfer.statement("to stdout");
                         async move { self.provider.session.prepare(&sql).await }
                     });
                     try_join_all(statements).await.map_err(|error| self.of_provider(error))
                 },
                 async {
-                    let statements = part.iter().map(|(job, columns)| {
-                        let sql = format!("copy {} ({columns}) from stdin", job.table.qualified());
+                    let statements = part.iter().map(|transfer| {
+                        let sql = transfer.statement("from stdin");
                         async move { self.local.prepare(&sql).await }
                     });
                     Ok::<_, WorkerError>(try_join_all(statements).await?)
                 }
             )?;
-            for ((((job, _), out), into), indexes) in part.iter().zip(&out).zip(&into).zip(&indexes) {
-                self.stream(job.table, out, into).await?;
-                self.build_indexes(job.table, indexes).await?;
+            for (((transfer, out), into), indexes) in part.iter().zip(&out).zip(&into).zip(&indexes) {
+                self.stream(transfer, out, into).await?;
+                self.build_indexes(transfer.job.table, indexes).await?;
             }
-            let names: Vec<String> = part.iter().map(|(job, _)| job.table.qualified()).collect();
+            let names: Vec<String> = part.iter().map(|one| one.job.table.qualified()).collect();
             self.analyze(&names).await?;
         }
         Ok(())
+    }
+
+    /// How the tables travel. Without columns there is nothing to send, and COPY does not know an empty list: rows cannot exist then.
+    async fn transfers<'b>(&self, jobs: &'b [Job<'b>]) -> Result<Vec<Transfer<'b>>, WorkerError> {
+        let tables: Vec<&SetTable> = jobs.iter().map(|job| job.table).collect();
+        let (there, here) = tokio::try_join!(
+            async {
+                let types = copy_format::column_types(&self.provider.session, &tables).await;
+                types.map_err(|error| self.of_provider(error))
+            },
+            async { Ok(copy_format::column_types(self.local, &tables).await?) }
+        )?;
+        let all = jobs.iter().zip(there.iter().zip(&here));
+        Ok(all
+            .map(|(job, (there, here))| Transfer::new(job, there, here))
+            .filter(|transfer| !transfer.columns.is_empty())
+            .collect())
     }
 
     /// Indexes of a large table that nobody needs before the data are there.
@@ -182,7 +219,8 @@ impl CopyStream<'_> {
         Ok(())
     }
 
-    async fn stream(&self, table: &SetTable, out: &Statement, into: &Statement) -> Result<(), WorkerError> {
+    async fn stream(&self, transfer: &Transfer<'_>, out: &Statement, into: &Statement) -> Result<(), WorkerError> {
+        let table = transfer.job.table;
         let name = table.qualified();
         log::config!("{}: Begin COPY of table {name}", self.actor);
         let started = Instant::now();
@@ -207,7 +245,7 @@ impl CopyStream<'_> {
         let mut piece = BytesMut::with_capacity(PIECE + 8192);
         let mut rows = 0;
         let mut total = 0;
-        // The server sends one message for each row.
+        // The server sends one message for each row; in the binary format one more for the end.
         while let Some(row) = out.try_next().await.map_err(|error| self.of_provider(error))? {
             rows += 1;
             piece.extend_from_slice(&row);
@@ -219,7 +257,8 @@ impl CopyStream<'_> {
             }
         }
         total += piece.len();
-        self.progress.add(table, rows, piece.len() as u64);
+        let end = u64::from(transfer.binary);
+        self.progress.add(table, rows.saturating_sub(end), piece.len() as u64);
         if !piece.is_empty() {
             sink.send(piece.freeze()).await.map_err(refused)?;
         }

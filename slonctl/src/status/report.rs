@@ -1,6 +1,7 @@
 //! What `status` shows, as data: the JSON of `--json`, and what the text is made from.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -495,18 +496,36 @@ fn failovers(witnesses: &[&NodeFacts]) -> Vec<String> {
     last.values()
         .map(|failover| {
             format!(
-                "node {} was failed over to node {} {} ago, at its event {}",
+                "node {} was failed over to node {} {} ago, at its event {}{}",
                 failover.failed,
                 failover.successor,
                 age(failover.age),
-                failover.seqno
+                failover.seqno,
+                gone_on(failover, witnesses)
             )
         })
         .collect()
 }
 
+/// Sets of a failed node that are not with the node that led the failover, which had most, but have gone on to another.
+fn gone_on(failover: &FailoverFacts, witnesses: &[&NodeFacts]) -> String {
+    let mut text = String::new();
+    for set in &failover.sets {
+        let known = |facts: &&NodeFacts| facts.sets.iter().find(|row| row.id == *set).map(|row| row.origin);
+        match witnesses.iter().find_map(known) {
+            Some(origin) if origin != failover.successor => {
+                let _ = write!(text, "; origin of set {set} is node {origin} now");
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use trunkline_sql::operator::SetFacts;
+
     use super::*;
     use crate::view::standing::tests::facts;
 
@@ -533,6 +552,33 @@ mod tests {
                 "node 1 was failed over to node 3 57 s ago, at its event 80",
                 "node 4 was failed over to node 2 83 min 20 s ago, at its event 7"
             ]
+        );
+    }
+
+    #[test]
+    fn a_set_that_went_on_to_a_third_node_is_told() {
+        let set = |id, origin| SetFacts {
+            id,
+            origin,
+            locked: false,
+            comment: String::new(),
+            tables: 1,
+            sequences: 0,
+        };
+        let witness = NodeFacts {
+            sets: vec![set(1, 3), set(2, 2)],
+            failovers: vec![FailoverFacts {
+                failed: 1,
+                seqno: 50,
+                successor: 3,
+                sets: vec![1, 2],
+                age: 60.0,
+            }],
+            ..facts(2)
+        };
+        assert_eq!(
+            failovers(&[&witness]),
+            ["node 1 was failed over to node 3 60 s ago, at its event 50; origin of set 2 is node 2 now"]
         );
     }
 }

@@ -12,6 +12,7 @@ use trunkline_sql::{Cluster, Session};
 
 use super::VerifyError;
 use super::stuck::Watch;
+use crate::console::Console;
 use crate::view::ClusterView;
 
 /// How often it is tried to stop the origin's events at one SYNC.
@@ -22,6 +23,10 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 const LAST_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long the operator is left alone with a subscriber that is behind.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+/// And how long from then on.
+const LATER_WORDS: Duration = Duration::from_secs(10);
 
 /// An origin and a subscriber, with the sessions to work on them.
 pub(super) struct Pair {
@@ -163,10 +168,18 @@ impl Pair {
         let asked = self.between.iter().map(|(node, session)| (*node, session));
         let nodes = std::iter::once((self.receiver, &self.lookout)).chain(asked).collect();
         let mut watch = Watch::new(&self.cluster, self.origin, nodes);
+        let mut told = FIRST_WORD;
         loop {
             let stands = self.stands(&self.standings().await?)?;
             if stands >= sync {
                 return Ok(());
+            }
+            if started.elapsed() >= told {
+                told = started.elapsed() + LATER_WORDS;
+                Console::complain(&format!(
+                    "waiting for node {} to apply SYNC {sync} of node {}; it stands at {stands}",
+                    self.receiver, self.origin
+                ));
             }
             if let Some(stuck) = watch.is_hopeless(stands).await {
                 return Err(VerifyError::Stuck {

@@ -177,7 +177,7 @@ begin
 end
 $trunkline$;
 
--- Takes nodes out of the cluster; refused while one of them gives data to a node that stays. Returns the event's number.
+-- Takes nodes out of the cluster; refused while one of them gives data to a node that stays and is not failed. Returns the event's number.
 -- The event names receivers before their providers, so that every node can drop them one after the other.
 -- Locks: config lock. Event: DROP_NODE.
 create or replace function @NAMESPACE@.dropNode(p_no_ids integer[]) returns bigint
@@ -223,7 +223,13 @@ begin
 
     delete from @NAMESPACE@.sl_subscribe b where b.sub_receiver = any (v_ordered);
     foreach v_no_id in array v_ordered loop
-        if exists (select from @NAMESPACE@.sl_subscribe b where b.sub_provider = v_no_id) then
+        -- one that was failed over gets nothing any more, and comes back with subscriptions of its own
+        if exists (
+            select
+            from @NAMESPACE@.sl_subscribe b
+            join @NAMESPACE@.sl_node r on r.no_id = b.sub_receiver and not r.no_failed
+            where b.sub_provider = v_no_id
+        ) then
             raise exception using
                 errcode = 'object_in_use',
                 message = format('Slony-I: Node %s is still configured as a data provider', v_no_id);

@@ -35,6 +35,7 @@ mod operator_status;
 mod operator_switch;
 mod partitions;
 mod quoted_names;
+mod random_turns;
 mod rejoin;
 mod rejoin_figures;
 mod rejoin_rows;

@@ -45,18 +45,6 @@ async fn broken_run(cluster: &Cluster, network: &Network, random: &mut StdRng, f
     println!("{}", run.transcript());
 }
 
-/// Nodes that accept a write.
-async fn writable(cluster: &Cluster) -> Vec<i32> {
-    let mut found = Vec::new();
-    for node in cluster.nodes() {
-        let probe = "begin; set local lock_timeout to '10s'; insert into pulse (id, node) values (-1, 0); rollback";
-        if cluster.connect(node.id).await.try_run(probe).await.is_ok() {
-            found.push(node.id);
-        }
-    }
-    found
-}
-
 async fn broken_switches(test: &str, name: &str, rounds: usize) {
     let seed = test_seed(test);
     let mut random = seed.generator(0);
@@ -85,7 +73,7 @@ async fn broken_switches(test: &str, name: &str, rounds: usize) {
         })
         .await;
         origin = to;
-        assert_eq!(writable(&cluster).await, [origin], "one node accepts writes");
+        assert_eq!(Pulse::writable(&cluster).await, [origin], "one node accepts writes");
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let beats = pulse.finish().await;
@@ -160,7 +148,7 @@ async fn a_failover_of_slonctl_broken_at_random_finishes_and_lists_what_is_lost(
     let status = cluster.with_slon(1, |slon| slon.wait(PATIENCE));
     assert_eq!(status.code(), Some(3), "{}", cluster.with_slon(1, |slon| slon.log()));
     let beats = pulse.finish().await;
-    assert_eq!(writable(&cluster).await, [2], "one node accepts writes");
+    assert_eq!(Pulse::writable(&cluster).await, [2], "one node accepts writes");
     let run = run_slonctl(&["--config", config, "--json", "lost", "--node", "1"]).await;
     let listed: std::collections::BTreeSet<i64> = run
         .json()

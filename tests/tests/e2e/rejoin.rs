@@ -1,12 +1,12 @@
 //! What a failed origin alone had is listed exactly, and it comes back without a copy.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use rand::Rng;
 use trunkline_tests::{
-    Cluster, PATIENCE, SlonctlRun, Writers, program, run_slonik, shared_throwaway, slonik_string, test_seed, wait_until,
+    Cluster, PATIENCE, SlonctlRun, Writers, program, run_slonik, saved_inserts, shared_throwaway, slonik_string,
+    test_seed, wait_until,
 };
 
 /// Nodes 1 to 3, set 1 from node 1 to both others.
@@ -26,31 +26,6 @@ async fn three_nodes(test: &str) -> Cluster {
 /// Runs slonctl, which is told how to reach nodes 2 and 1.
 async fn slonctl(cluster: &Cluster, arguments: &[&str]) -> SlonctlRun {
     cluster.slonctl_of(&[2, 1], arguments).await
-}
-
-/// Ids of the rows of `journal` that a file of lost transactions inserts.
-fn lost_ids(lines: &[serde_json::Value]) -> BTreeSet<i64> {
-    lines
-        .iter()
-        .filter(|line| line["change"] == "insert" && line["table"] == "public.journal")
-        .map(|line| line["new"]["id"].as_str().unwrap().parse().unwrap())
-        .collect()
-}
-
-/// The JSON lines among the files in a directory.
-fn saved_lines(directory: &Path) -> Vec<serde_json::Value> {
-    let mut lines = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            lines.extend(
-                text.lines()
-                    .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()),
-            );
-        }
-    }
-    lines
 }
 
 fn directory(test: &str) -> std::path::PathBuf {
@@ -111,7 +86,7 @@ async fn a_failed_origin_lists_what_it_alone_had_and_comes_back_without_a_copy()
     let arguments = ["rejoin", "--node", "1", "--save", save];
     let (run, ()) = tokio::join!(slonctl(&cluster, &arguments), cluster.start_slon_when_returned(1, 2));
     run.exits(0).says("has rejoined: it receives set 1");
-    assert_eq!(lost_ids(&saved_lines(&saved)).len(), 1);
+    assert_eq!(saved_inserts(&saved, "public.journal").len(), 1);
     cluster.assert_all_equal().await;
     // Rows that were equal are the same rows still.
     assert_eq!(
@@ -213,7 +188,7 @@ async fn writers_on_a_failed_origin_lose_nothing_unlisted_and_rejoin_may_be_inte
         .await
         .into_iter()
         .collect();
-    let listed = lost_ids(&saved_lines(&saved));
+    let listed = saved_inserts(&saved, "public.journal");
     assert!(!listed.is_empty(), "nothing was lost, nothing was shown");
     let missing: Vec<&i64> = outcome
         .acknowledged

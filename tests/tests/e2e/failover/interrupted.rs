@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use trunkline_tests::{Beat, Cluster, Pulse, test_seed};
+use trunkline_tests::{Beat, Cluster, PATIENCE, Pulse, test_seed, wait_until};
 
 use super::{PACE, assert_losses_known, cluster_with, first_on, origin_of, outcome};
 
@@ -64,6 +64,49 @@ async fn a_failover_killed_at_random_finishes_when_run_again() {
 }
 
 /// While survivors take over, one of them dies as well, perhaps the one that leads.
+/// One survivor counts the dead leader as the origin already, the backup node does not know that it led.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_dies_and_only_another_survivor_has_heard_of_it() {
+    let mut cluster = cluster_with(Cluster::new("heard", 4).await, &[(1, 2), (1, 3), (1, 4)]).await;
+    cluster.stop_slon(2);
+    let pulse = Pulse::start(&cluster, &[&[1, 2]], PACE);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.kill_slon(1);
+    cluster.close(1).await;
+    let heard = wait_until(
+        "node 4 takes node 3 for the origin",
+        PATIENCE,
+        async || match origin_of(&cluster, 4, 1).await {
+            3 => Ok(()),
+            origin => Err(format!("it takes node {origin}")),
+        },
+    );
+    // slonik ends with the select.
+    tokio::select! {
+        run = cluster.slonik("failover (id = 1, backup node = 2);") => panic!("{}", run.transcript()),
+        () = heard => {}
+    }
+    cluster.kill_slon(3);
+    cluster.close(3).await;
+    assert_eq!(origin_of(&cluster, 2, 1).await, 1, "this shows nothing");
+    cluster.start_slon(2);
+    cluster
+        .slonik("failover (node = (id = 1, backup node = 2), node = (id = 3, backup node = 2));")
+        .await
+        .succeeds();
+    assert_eq!(origin_of(&cluster, 2, 1).await, 2);
+    cluster
+        .slonik("drop node (id = '1,3', event node = 2);")
+        .await
+        .succeeds();
+    let beats = pulse.finish().await;
+    cluster.lose(1);
+    cluster.lose(3);
+    cluster.assert_all_equal().await;
+    let kept = Pulse::rows(&cluster, 2).await;
+    assert!(kept.is_superset(&Beat::of_node(&beats, 2)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_dies_during_a_failover_at_random() {
     let seed = test_seed("another_node_dies_during_a_failover_at_random");
@@ -86,10 +129,11 @@ async fn another_node_dies_during_a_failover_at_random() {
     };
     let (first, ()) = tokio::join!(first, death);
     println!("node 3 dies after {delay:?}\n{}", first.transcript());
-    cluster
+    let again = cluster
         .slonik("failover (node = (id = 1, backup node = 2), node = (id = 3, backup node = 2));")
         .await
         .succeeds();
+    println!("{}", again.transcript());
     cluster
         .slonik("drop node (id = '1,3', event node = 2);")
         .await

@@ -61,6 +61,39 @@ async fn the_chapter_s_six_nodes() {
     );
 }
 
+/// What was failed over and not dropped still stands in the books as a subscriber; that must not keep its provider there.
+#[tokio::test]
+async fn a_failed_subscriber_does_not_keep_its_failed_provider_in_the_cluster() {
+    let mut cluster = Cluster::new("failed_subscriber", 3).await;
+    Pulse::prepare(&cluster).await;
+    cluster
+        .run_on_all("create table second (id serial primary key, v text)")
+        .await;
+    cluster.establish().await;
+    cluster.create_set(1, 3, &[Pulse::TABLE], &[]).await;
+    cluster.create_set(2, 1, &[r#""public"."second""#], &[]).await;
+    for receiver in [1, 2] {
+        cluster.subscribe(1, 3, 3, receiver).await;
+    }
+    for receiver in [2, 3] {
+        cluster.subscribe(2, 1, 1, receiver).await;
+    }
+    for failed in [3, 1] {
+        cluster.kill_slon(failed);
+        cluster.close(failed).await;
+        cluster
+            .slonik(&format!("failover (id = {failed}, backup node = 2);"))
+            .await
+            .succeeds();
+        cluster.lose(failed);
+    }
+    cluster.slonik("drop node (id = 1, event node = 2);").await.succeeds();
+    let left = cluster.sql("select array_agg(no_id order by no_id) from @NAMESPACE@.sl_node");
+    let left: Vec<i32> = cluster.connect(2).await.value(&left).await;
+    assert_eq!(left, [2, 3]);
+    cluster.slonik("drop node (id = 3, event node = 2);").await.succeeds();
+}
+
 /// Origins of two sets are lost at once; each fed others, also with sets that stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_with_origins_and_providers_is_lost_at_once() {
