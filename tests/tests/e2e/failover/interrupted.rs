@@ -68,11 +68,14 @@ async fn a_failover_killed_at_random_finishes_when_run_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_dies_and_only_another_survivor_has_heard_of_it() {
     let mut cluster = cluster_with(Cluster::new("heard", 4).await, &[(1, 2), (1, 3), (1, 4)]).await;
+    // Node 3 has most.
     cluster.stop_slon(2);
+    cluster.stop_slon(4);
     let pulse = Pulse::start(&cluster, &[&[1, 2]], PACE);
     tokio::time::sleep(Duration::from_millis(500)).await;
     cluster.kill_slon(1);
     cluster.close(1).await;
+    cluster.start_slon(4);
     let heard = wait_until(
         "node 4 takes node 3 for the origin",
         PATIENCE,
