@@ -60,9 +60,12 @@ impl Turns {
     async fn switch(&mut self) {
         let to = self.one_of(&NODES).to_string();
         let mut arguments = vec!["switch", "--to", &to, "-f"];
-        let set = self.one_of(&["1", "2", ""]);
-        if !set.is_empty() {
-            arguments.extend(["--set", set]);
+        // Sets of different origins do not move together.
+        let together = self.origin(1, 1).await == self.origin(2, 1).await;
+        match self.random.random_range(0..3) {
+            0 if together => {}
+            1 => arguments.extend(["--set", "2"]),
+            _ => arguments.extend(["--set", "1"]),
         }
         println!("turn: {}", arguments.join(" "));
         let run = self.slonctl(&arguments).await;
