@@ -63,6 +63,18 @@ class Results:
         documents = self.documents.get((command, system))
         return documents[0] if documents else None
 
+    def extent(self, full):
+        """Sizes and repetitions in words; steps may have been taken by several runs (`--append`)."""
+        taken = {}
+        for (command, system), documents in self.documents.items():
+            taken[command] = max(taken.get(command, 0), len(documents))
+        many = [f"{command} {count}" for command, count in taken.items() if count > 1]
+        if full and len(many) == len(taken):
+            return "Full sizes, medians of three repetitions"
+        if not many:
+            return "The short run: smaller sizes, one repetition"
+        return f"Full sizes and medians of repetitions in turn: {', '.join(many)}; the others short, one repetition"
+
     def spread(self):
         documents = [d for many in self.documents.values() for d in many]
         spins = [d["env"][key] for d in documents for key in ("spin_ms_before", "spin_ms_after")]
@@ -195,7 +207,7 @@ its table, and in its log for subscribers of its own (`forward = yes`).
 * One provider and one subscriber (a third node for `failover`), each a server of its own on 127.0.0.1, `fsync` on, 512 MB of shared
   buffers, `max_wal_size` 8 GB, otherwise stock. slon without options; subscriptions with `forward = yes`. Native: publication and
   subscription with `wal_retrieve_retry_interval = 100ms`.
-* {'Full sizes, medians of three repetitions' if full else 'The short run: smaller sizes, one repetition'}; {count} measurements. A fixed piece of processor work took
+* {results.extent(full)}; {count} measurements. A fixed piece of processor work took
   {least} to {most} ms beside them: the wider that range, the busier the neighbours were.
 * `drain`: the subscriber's slon is stopped, a backlog made, slon started; seconds until the last row is visible. `latency`: from
   the client's COMMIT to the row being seen by a poll every millisecond. `copy`: `subscribe set` until in sync, over `psql COPY | psql

@@ -258,3 +258,40 @@ async fn index_oids(node: &Connection) -> Vec<String> {
     )
     .await
 }
+
+/// Rows travel binary only where that is safe: the subscriber's columns may be wider, and types may be nobody's but the user's.
+#[tokio::test]
+async fn columns_of_other_types_on_the_subscriber_are_copied_as_text() {
+    let cluster = Cluster::new("copy_types", 2).await;
+    cluster
+        .run_on_all("create type mood as enum ('low', 'high'); create domain small as int check (value < 100000)")
+        .await;
+    let rest = "body bytea, price numeric, at timestamptz, note text";
+    for (node, id) in [(1, "int"), (2, "bigint")] {
+        let tables = format!(
+            "create table wider (id {id} primary key, {rest}); create table own (id small primary key, feels mood, {rest});
+             create table plain (id int primary key, {rest})"
+        );
+        cluster.run(node, &tables).await;
+    }
+    let rest = "decode(md5(i::text), 'hex'), case when i % 3 = 0 then null else i / 7.0 end, timestamptz '2026-01-01' + i * interval '1 s', E'\\\\ \n é ' || i";
+    cluster
+        .run(
+            1,
+            &format!(
+                "insert into wider select i, {rest} from generate_series(1, 1000) i; insert into plain table wider;
+                 insert into own select i, (array['low', 'high'])[1 + i % 2]::mood, {rest} from generate_series(1, 1000) i"
+            ),
+        )
+        .await;
+    cluster.establish().await;
+    let tables = [r#""public"."wider""#, r#""public"."own""#, r#""public"."plain""#];
+    cluster.create_set(1, 1, &tables, &[]).await;
+    cluster.subscribe(1, 1, 1, 2).await;
+    let subscriber = cluster.connect(2).await;
+    for table in ["wider", "own", "plain"] {
+        let rows: i64 = subscriber.value(&format!("select count(*) from {table}")).await;
+        assert_eq!(rows, 1000, "{table}");
+    }
+    cluster.assert_all_equal().await;
+}
