@@ -24,7 +24,7 @@ const IDLE_LOOK: Duration = Duration::from_millis(50);
 /// How long after a change there is said to be work.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// Pause between looks once nothing has changed for [`IDLE_FOR`]: the first change then waits a little longer.
-const SLEEPY_LOOK: Duration = Duration::from_millis(200);
+const SLEEPY_LOOK: Duration = Duration::from_millis(250);
 /// How long an origin without changes is looked at every [`IDLE_LOOK`].
 const IDLE_FOR: Duration = Duration::from_secs(10);
 /// Least time between two SYNCs of a node that makes them quickly ...

@@ -63,17 +63,15 @@ class Results:
         documents = self.documents.get((command, system))
         return documents[0] if documents else None
 
-    def extent(self, full):
+    def extent(self, full_steps):
         """Sizes and repetitions in words; steps may have been taken by several runs (`--append`)."""
         taken = {}
         for (command, system), documents in self.documents.items():
             taken[command] = max(taken.get(command, 0), len(documents))
-        many = [f"{command} {count}" for command, count in taken.items() if count > 1]
-        if full and len(many) == len(taken):
-            return "Full sizes, medians of three repetitions"
-        if not many:
-            return "The short run: smaller sizes, one repetition"
-        return f"Full sizes and medians of repetitions in turn: {', '.join(many)}; the others short, one repetition"
+        full = [f"{command} ({taken[command]})" for command in taken if command in full_steps]
+        short = [f"{command} ({taken[command]})" for command in taken if command not in full_steps]
+        return "; ".join(f"{size}, with repetitions in turn: {', '.join(steps)}"
+                         for size, steps in (("Full sizes", full), ("short", short)) if steps)
 
     def spread(self):
         documents = [d for many in self.documents.values() for d in many]
@@ -172,7 +170,7 @@ def machine():
     return f"{os.cpu_count()} cores ({model}), {memory:.0f} GB, {platform.system()} {platform.release()}"
 
 
-def write_page(results, path, full):
+def write_page(results, path, full_steps):
     least, most, date, count = results.spread()
     postgres = subprocess.run(["pg_config", "--version"], capture_output=True, text=True).stdout.strip()
     versions = [results.first("drain", system) for system in SYSTEMS]
@@ -186,7 +184,7 @@ def write_page(results, path, full):
             cpu.append(f"| {work} | {figures[0]:,.0f} | {' | '.join(per_row)} |")
     text = f"""# Performance
 
-Written by `make bench{' FULL=1' if full else ''}` from a run of {date[:10]}; do not edit. All three systems ran on the same machine, one after
+Written by `make bench` from a run of {date[:10]}; do not edit. All three systems ran on the same machine, one after
 the other. A figure stands here only if its run ended with count and checksum of every table being equal; a run that did not leaves a gap.
 
 {table(results)}
@@ -207,7 +205,7 @@ its table, and in its log for subscribers of its own (`forward = yes`).
 * One provider and one subscriber (a third node for `failover`), each a server of its own on 127.0.0.1, `fsync` on, 512 MB of shared
   buffers, `max_wal_size` 8 GB, otherwise stock. slon without options; subscriptions with `forward = yes`. Native: publication and
   subscription with `wal_retrieve_retry_interval = 100ms`.
-* {results.extent(full)}; {count} measurements. A fixed piece of processor work took
+* {results.extent(full_steps)}; {count} measurements. A fixed piece of processor work took
   {least} to {most} ms beside them: the wider that range, the busier the neighbours were.
 * `drain`: the subscriber's slon is stopped, a backlog made, slon started; seconds until the last row is visible. `latency`: from
   the client's COMMIT to the row being seen by a poll every millisecond. `copy`: `subscribe set` until in sync, over `psql COPY | psql
@@ -221,6 +219,7 @@ its table, and in its log for subscribers of its own (`forward = yes`).
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="full sizes, three repetitions: about an hour")
+    parser.add_argument("--full-steps", default="", help="steps of an earlier run with full sizes, for the page: comma separated")
     parser.add_argument("--steps", default=",".join(STEPS), help="which steps, comma separated")
     parser.add_argument("--results", default=os.path.join(ROOT, "target", "bench", "results.jsonl"))
     parser.add_argument("--append", action="store_true", help="add to the results of an earlier run")
@@ -237,7 +236,7 @@ def main():
             run_step(step, arguments.full, arguments.results, arguments.binaries, 3 if arguments.full else 1, arguments.port)
     results = Results(arguments.results)
     print(table(results))
-    write_page(results, arguments.page, arguments.full)
+    write_page(results, arguments.page, set((arguments.steps if arguments.full else arguments.full_steps).split(",")))
     print(f"written: {arguments.page}")
 
 
