@@ -56,12 +56,13 @@ struct SequenceLine<'a> {
 impl Form {
     pub(super) fn head(self, out: &mut impl Write, summary: &Summary) -> Result<()> {
         let sets: Vec<String> = summary.sets.iter().map(ToString::to_string).collect();
-        let elsewhere: String = summary
+        let elsewhere: Vec<String> = summary
             .origins
             .iter()
             .filter(|(_, origin)| **origin != summary.successor)
             .map(|(set, origin)| format!("; origin of set {set} is node {origin} now"))
             .collect();
+        let elsewhere = elsewhere.concat();
         let text = format!(
             "node {} was failed over at {} to node {} (sets {}); the survivors had its events up to {}{elsewhere}",
             summary.node,

@@ -191,7 +191,7 @@ impl Turns {
         self.lose(first, loss);
         self.pause(300).await;
         self.fail_over(first).await;
-        let mut lost = vec![(first, loss)];
+        let mut absent = vec![(first, loss)];
         let survivors: Vec<i32> = NODES.into_iter().filter(|id| *id != first).collect();
         if self.random.random_bool(0.3) {
             self.pause(1_000).await;
@@ -201,10 +201,10 @@ impl Turns {
             self.lose(second, loss);
             self.pause(300).await;
             self.fail_over(second).await;
-            lost.insert(self.random.random_range(0..2), (second, loss));
+            absent.insert(self.random.random_range(0..2), (second, loss));
         }
         self.pause(1_500).await;
-        for (node, loss) in lost {
+        for (node, loss) in absent {
             self.rejoin(node, loss).await;
             self.pause(500).await;
         }
