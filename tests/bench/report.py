@@ -70,7 +70,7 @@ class Results:
             taken[command] = max(taken.get(command, 0), len(documents))
         full = [f"{command} ({taken[command]})" for command in taken if command in full_steps]
         short = [f"{command} ({taken[command]})" for command in taken if command not in full_steps]
-        return "; ".join(f"{size}, with repetitions in turn: {', '.join(steps)}"
+        return "; ".join(f"{size}, repetitions in brackets: {', '.join(steps)}"
                          for size, steps in (("Full sizes", full), ("short", short)) if steps)
 
     def spread(self):
@@ -184,7 +184,7 @@ def write_page(results, path, full_steps):
             cpu.append(f"| {work} | {figures[0]:,.0f} | {' | '.join(per_row)} |")
     text = f"""# Performance
 
-Written by `make bench` from a run of {date[:10]}; do not edit. All three systems ran on the same machine, one after
+Written by `make bench` from runs of {date[:10]}; do not edit. All three systems ran on the same machine, one after
 the other. A figure stands here only if its run ended with count and checksum of every table being equal; a run that did not leaves a gap.
 
 {table(results)}
