@@ -367,9 +367,12 @@ fn write_script(
         script.mark(Some(new), Mark::TakenOver, "is the origin");
     }
     if arguments.drop_node {
-        for id in failed {
-            script.line(Some(new), format!("drop node (id = {id}, event node = {new});"));
-        }
+        // In one statement: receivers go before their providers then.
+        let ids = match failed {
+            [one] => one.to_string(),
+            several => format!("'{}'", list(several).replace(' ', "")),
+        };
+        script.line(Some(new), format!("drop node (id = {ids}, event node = {new});"));
     }
     script
 }
@@ -515,8 +518,9 @@ fn outcome(plan: &Plan) -> String {
             "node {failed} was the origin of no set; what it provided to others comes from node {new}, or from the set's origin"
         );
     }
-    let (kept, gone): (Vec<&SetStanding>, Vec<&SetStanding>) =
-        plan.sets.iter().partition(|set| has_survivor(set, &plan.failed));
+    // In a run that concludes an earlier one the sets have gone on already.
+    let is_kept = |set: &&SetStanding| !plan.failed.contains(&set.origin) || has_survivor(set, &plan.failed);
+    let (kept, gone): (Vec<&SetStanding>, Vec<&SetStanding>) = plan.sets.iter().partition(is_kept);
     let numbers = |sets: &[&SetStanding]| list(&sets.iter().map(|set| set.id).collect::<Vec<i32>>());
     let mut texts = Vec::new();
     if !kept.is_empty() {

@@ -134,8 +134,11 @@ impl Situation {
         let backup = self.surveys.get(&pair.backup_node)?;
         let survivors = self.survivors();
         let stay = self.surveys.iter().filter(|(id, _)| survivors.contains(id));
+        // Who has followed an earlier run counts its sets as somebody else's.
+        let open = |survey: &&Survey| survey.configuration.nodes.get(&pair.id).is_some_and(|node| node.active);
         stay.map(|(_, survey)| survey)
             .filter(|survey| newest(survey) > newest(backup))
+            .filter(open)
             .max_by_key(|survey| newest(survey))
             .or(Some(backup))
             .map(|survey| &survey.configuration)
@@ -204,13 +207,28 @@ impl Situation {
         // The backup node may not have heard of it yet.
         let counts = |survey: &&Survey| survey.configuration.nodes.get(&pair.id).is_some_and(|node| node.failed);
         let mut surveys = self.surveys.values().filter(counts);
-        if let Some(lost) = surveys.find_map(|survey| announced(survey, None)) {
+        if let Some(lost) = surveys.find_map(|survey| announced(survey, None))
+            && self.goes_on(&lost)
+        {
             return Stage::Superseded(lost.leader);
         }
         match node {
             Some(node) if node.failed && !node.active => Stage::Done,
             _ => Stage::Fresh,
         }
+    }
+
+    /// Whether the failover of a dead leader takes along what it took over: somebody who can lead it, or leads it already, has heard of
+    /// its announcement. Otherwise the announcement is void, and its failed node is given up anew.
+    fn goes_on(&self, lost: &Announcement) -> bool {
+        let Some(pair) = self.pairs.iter().find(|pair| pair.id == lost.leader) else {
+            return false;
+        };
+        self.surveys.iter().any(|(id, survey)| {
+            let leads = |one: &Announcement| one.failed == pair.id && one.leader == *id;
+            survey.announcements.contains(lost)
+                && (survey.announcements.iter().any(leads) || self.is_candidate(*pair, *id))
+        })
     }
 
     /// Sets of the failed node that `leader` has taken over and the backup node does not have from it yet.
@@ -405,8 +423,11 @@ impl Situation {
         let Some(view) = self.witness(pair) else {
             return false;
         };
+        let passes_on = |view: &Configuration, sets: &[Id]| sets.iter().all(|set| forwards(view, *set, node));
+        // Its own database will ask that once more, by what it knows itself.
+        let own = self.view(node).unwrap_or(view);
         let sets = self.subscribed_sets(view, pair.id);
-        !sets.is_empty() && sets.iter().all(|set| forwards(view, *set, node))
+        !sets.is_empty() && passes_on(view, &sets) && passes_on(own, &self.subscribed_sets(own, pair.id))
     }
 
     /// Who leads, given the newest event of the failed node that each survivor has. An error says why nobody can.

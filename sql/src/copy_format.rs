@@ -7,11 +7,11 @@ use tokio_postgres::types::Type;
 
 use crate::copy::SetTable;
 
-/// Types whose binary form is the same in all servers from 10 to 18, whatever their settings.
-const PORTABLE: [Type; 23] = [
+/// Types whose binary form is the same in all servers from 10 to 18, whatever their settings. Not `interval`: since 17 it can be infinite,
+/// which older servers read as a number of years; nor `name`, which is cut by its text form only.
+const PORTABLE: [Type; 21] = [
     Type::BOOL,
     Type::BYTEA,
-    Type::NAME,
     Type::INT2,
     Type::INT4,
     Type::INT8,
@@ -30,7 +30,6 @@ const PORTABLE: [Type; 23] = [
     Type::TIMETZ,
     Type::TIMESTAMP,
     Type::TIMESTAMPTZ,
-    Type::INTERVAL,
     Type::INET,
 ];
 

@@ -144,11 +144,11 @@ fn an_interrupted_failover_is_recognised() {
     assert_eq!(situation(&[one], &survey).stage(one), Stage::Fresh);
     survey.configuration.nodes.get_mut(&1).unwrap().failed = true;
     assert_eq!(situation(&[one], &survey).stage(one), Stage::Announced(announcement));
-    // Its leader fails as well, and others have heard of it.
+    // Its leader fails as well, and others have followed it.
     let both = [one, pair(3, 2)];
-    assert_eq!(situation(&both, &survey).stage(one), Stage::Superseded(3));
     survey.configuration.nodes.get_mut(&1).unwrap().active = false;
     survey.configuration.sets.get_mut(&1).unwrap().origin = 3;
+    assert_eq!(situation(&both, &survey).stage(one), Stage::Superseded(3));
     survey.taken_over.push(TakenOver {
         failed: 1,
         last_seqno: 7,
@@ -162,6 +162,66 @@ fn an_interrupted_failover_is_recognised() {
     assert_eq!(situation(&[one], &survey).stage(one), Stage::Done);
     survey.configuration.nodes.remove(&1);
     assert_eq!(situation(&[one], &survey).stage(one), Stage::Done);
+}
+
+/// Nodes 1 and 3 have failed, 3 while it led the failover of 1; node 4 alone has followed it.
+fn heard_by_node_4(forwards: bool) -> Situation {
+    let survey = cluster(4, &[(1, 2, true), (1, 3, true), (1, 4, forwards)]);
+    let mut situation = situation(&[pair(1, 2), pair(3, 2)], &survey);
+    let follower = situation.surveys.get_mut(&4).unwrap();
+    follower.announcements.push(Announcement {
+        leader: 3,
+        seqno: 50,
+        failed: 1,
+        last_seqno: 7,
+    });
+    follower.newest = [(1, 7), (3, 50)].into();
+    let view = &mut follower.configuration;
+    view.sets.get_mut(&1).unwrap().origin = 3;
+    let one = view.nodes.get_mut(&1).unwrap();
+    (one.active, one.failed) = (false, true);
+    situation
+}
+
+#[test]
+fn a_dead_leader_is_succeeded_by_who_has_heard_of_it() {
+    let situation = heard_by_node_4(true);
+    assert_eq!(situation.stage(pair(1, 2)), Stage::Superseded(3));
+    assert_eq!(situation.stage(pair(3, 2)), Stage::Fresh);
+    let newest = [(2, 49), (4, 50)].into();
+    let leadership = situation.leadership(pair(3, 2), &newest).unwrap();
+    assert_eq!((leadership.leader, leadership.last_seqno), (4, 50));
+}
+
+#[test]
+fn what_only_a_node_that_cannot_lead_has_heard_is_void() {
+    let situation = heard_by_node_4(false);
+    assert_eq!(situation.stage(pair(1, 2)), Stage::Fresh);
+    // And that node is no witness of what node 1 was: it counts node 3 as the origin.
+    assert!(situation.is_candidate(pair(1, 2), 2));
+    let leadership = situation.leadership(pair(1, 2), &[(2, 5), (4, 7)].into()).unwrap();
+    assert_eq!(leadership.leader, 2);
+    let ahead: Vec<Id> = leadership.ahead.iter().map(|one| one.node).collect();
+    assert_eq!(ahead, [4]);
+}
+
+#[test]
+fn who_leads_must_be_able_to_by_its_own_word_too() {
+    // Set 7 is dropped; only node 5 has heard of it.
+    let mut survey = cluster(5, &[(1, 2, true), (1, 4, true), (1, 5, false)]);
+    let mut set = survey.configuration.sets[&1].clone();
+    set.id = 7;
+    survey.configuration.sets.insert(7, set);
+    let mut subscription = survey.configuration.subscriptions[0];
+    subscription.set = 7;
+    survey.configuration.subscriptions.push(subscription);
+    let mut situation = situation(&[pair(1, 2)], &survey);
+    let informed = situation.surveys.get_mut(&5).unwrap();
+    informed.newest = [(1, 9)].into();
+    informed.configuration.sets.remove(&7);
+    informed.configuration.subscriptions.retain(|row| row.set != 7);
+    assert!(situation.is_candidate(pair(1, 2), 2));
+    assert!(!situation.is_candidate(pair(1, 2), 4));
 }
 
 #[test]

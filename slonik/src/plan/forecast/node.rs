@@ -85,7 +85,8 @@ impl Forecast {
                 ));
             }
             for ((set, receiver), subscription) in &state.subscriptions {
-                if subscription.provider == *id && !ids.contains(receiver) {
+                let failed = state.nodes.get(receiver).is_some_and(|known| known.failed);
+                if subscription.provider == *id && !ids.contains(receiver) && !failed {
                     foreseen.refuse(format!(
                         "node {id} is provider of set {set} for node {receiver}; `resubscribe node` gives it another one"
                     ));
@@ -97,7 +98,11 @@ impl Forecast {
             state
                 .paths
                 .retain(|(server, client), _| !ids.contains(server) && !ids.contains(client));
-            state.subscriptions.retain(|(_, receiver), _| !ids.contains(receiver));
+            let nodes = &state.nodes;
+            let is_failed = |id: &Id| nodes.get(id).is_some_and(|known| known.failed);
+            state.subscriptions.retain(|(_, receiver), one| {
+                !(ids.contains(receiver) || ids.contains(&one.provider) && is_failed(receiver))
+            });
         });
         foreseen
     }

@@ -63,11 +63,14 @@ async fn a_failover_killed_at_random_finishes_when_run_again() {
     );
 }
 
-/// While survivors take over, one of them dies as well, perhaps the one that leads.
-/// One survivor counts the dead leader as the origin already, the backup node does not know that it led.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_leader_dies_and_only_another_survivor_has_heard_of_it() {
-    let mut cluster = cluster_with(Cluster::new("heard", 4).await, &[(1, 2), (1, 3), (1, 4)]).await;
+/// Node 4 counts the dead leader as the origin already; the backup node, node 2, does not know that it led.
+async fn leader_dies_heard_by_node_4(test: &str, forward: bool) -> Cluster {
+    let mut cluster = cluster_with(Cluster::new(test, 4).await, &[(1, 2), (1, 3), (1, 4)]).await;
+    if !forward {
+        let again = "subscribe set (id = 1, provider = 1, receiver = 4, forward = no);\n\
+                     wait for event (origin = 1, confirmed = all, wait on = 1, timeout = 60);";
+        cluster.slonik(again).await.succeeds();
+    }
     // Node 3 has most.
     cluster.stop_slon(2);
     cluster.stop_slon(4);
@@ -93,23 +96,44 @@ async fn the_leader_dies_and_only_another_survivor_has_heard_of_it() {
     cluster.close(3).await;
     assert_eq!(origin_of(&cluster, 2, 1).await, 1, "this shows nothing");
     cluster.start_slon(2);
-    cluster
+    let again = cluster
         .slonik("failover (node = (id = 1, backup node = 2), node = (id = 3, backup node = 2));")
         .await
         .succeeds();
-    assert_eq!(origin_of(&cluster, 2, 1).await, 2);
+    println!("{}", again.transcript());
     cluster
         .slonik("drop node (id = '1,3', event node = 2);")
         .await
         .succeeds();
+    for node in [2, 4] {
+        assert_eq!(origin_of(&cluster, node, 1).await, 2, "by the word of node {node}");
+    }
+    cluster.run(2, "insert into pulse (id, node) values (-7, 2)").await;
     let beats = pulse.finish().await;
     cluster.lose(1);
     cluster.lose(3);
-    cluster.assert_all_equal().await;
     let kept = Pulse::rows(&cluster, 2).await;
     assert!(kept.is_superset(&Beat::of_node(&beats, 2)));
+    cluster
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_dies_and_only_another_survivor_has_heard_of_it() {
+    let cluster = leader_dies_heard_by_node_4("heard", true).await;
+    cluster.assert_all_equal().await;
+}
+
+/// What it has heard is void, and what it has more than the others stays in its tables alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_dies_and_only_one_that_does_not_forward_has_heard_of_it() {
+    let cluster = leader_dies_heard_by_node_4("unheard", false).await;
+    let active = cluster.sql("select count(*) from @NAMESPACE@.sl_subscribe");
+    assert_eq!(cluster.connect(2).await.value::<i64>(&active).await, 0);
+    let (kept, there) = (Pulse::rows(&cluster, 2).await, Pulse::rows(&cluster, 4).await);
+    assert!(there.difference(&kept).next().is_some(), "this shows nothing");
+}
+
+/// While survivors take over, one of them dies as well, perhaps the one that leads.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_dies_during_a_failover_at_random() {
     let seed = test_seed("another_node_dies_during_a_failover_at_random");
